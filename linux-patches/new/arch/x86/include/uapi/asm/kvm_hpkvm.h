@@ -1,0 +1,138 @@
+/* SPDX-License-Identifier: GPL-2.0 WITH Linux-syscall-note */
+/*
+ * KVM dedicated cores (hpkvm): the user space interface.
+ *
+ * This file owns every number and layout that user space sees.  Nothing here
+ * may be renumbered or resized: grow by taking reserved fields, which are zero
+ * today, and by adding values at the end of an enumeration.  The reasons
+ * behind the layout are in docs/uapi.md of the qemu-hpkvm project.
+ */
+#ifndef _UAPI_ASM_X86_KVM_HPKVM_H
+#define _UAPI_ASM_X86_KVM_HPKVM_H
+
+#include <linux/ioctl.h>
+#include <linux/types.h>
+
+/*
+ * KVM_CHECK_EXTENSION(KVM_CAP_X86_HPKVM), system or VM fd: the KVM_HPKVM_F_*
+ * this host can do, 0 if none.  KVM_ENABLE_CAP on the VM fd, before the first
+ * vCPU is created, with args[0] = the wanted subset.  "HPK" in ASCII, far
+ * above the numbers upstream hands out.
+ */
+#define KVM_CAP_X86_HPKVM	0x48504b
+
+/* External interrupts reach a bound vCPU without an exit; the base of all. */
+#define KVM_HPKVM_F_DIRECT_IRQ		(1u << 0)
+/* The vCPU programs and receives the core's own LAPIC timer. */
+#define KVM_HPKVM_F_DIRECT_TIMER	(1u << 1)
+/* IPIs of the guest become physical IPIs to the target's core. */
+#define KVM_HPKVM_F_DIRECT_IPI		(1u << 2)
+/* MSIs of emulated devices become physical IPIs to the target's core. */
+#define KVM_HPKVM_F_DIRECT_MSI		(1u << 3)
+/* HLT, PAUSE, MONITOR and MWAIT do not exit. */
+#define KVM_HPKVM_F_DIRECT_HLT		(1u << 4)
+
+#define KVM_HPKVM_F_ALL			0x1fu
+
+/* Why a request was refused, or why a vCPU is not in passthrough. */
+enum kvm_hpkvm_reason {
+	KVM_HPKVM_REASON_NONE = 0,
+	/* bind: the request itself */
+	KVM_HPKVM_REASON_NOT_ENABLED,	/* capability not enabled on this VM */
+	KVM_HPKVM_REASON_BAD_FLAGS,	/* flags or a reserved field not zero */
+	KVM_HPKVM_REASON_CPU_INVALID,	/* no such CPU */
+	KVM_HPKVM_REASON_CPU_OFFLINE,
+	KVM_HPKVM_REASON_CPU_LEASED,	/* another vCPU holds the core */
+	KVM_HPKVM_REASON_CPU_NOT_ALLOWED, /* outside the task's cpuset */
+	KVM_HPKVM_REASON_CPU_LAST,	/* last housekeeping CPU */
+	KVM_HPKVM_REASON_CPU_TIMEKEEPER, /* does the host's timekeeping */
+	KVM_HPKVM_REASON_CPU_IRQ,	/* a host interrupt is routed to it: culprit */
+	KVM_HPKVM_REASON_CPU_STALE,	/* the core's LAPIC could not be cleared */
+	KVM_HPKVM_REASON_ALREADY_BOUND,	/* this vCPU holds a core */
+	KVM_HPKVM_REASON_NO_PERMISSION,	/* CAP_SYS_NICE is missing */
+	KVM_HPKVM_REASON_HOST_UNSUITABLE, /* no x2APIC, FRED, PTI, ... : culprit */
+	KVM_HPKVM_REASON_NO_LAPIC,	/* the VM has no in-kernel LAPIC */
+	/* state: bound, but emulated for now */
+	KVM_HPKVM_REASON_NOT_BOUND,
+	KVM_HPKVM_REASON_NOT_ENTERED,	/* bound, did not run since */
+	KVM_HPKVM_REASON_WRONG_CPU,	/* the vCPU thread runs elsewhere */
+	KVM_HPKVM_REASON_LAPIC_MODE,	/* guest LAPIC is not in x2APIC mode */
+	KVM_HPKVM_REASON_LAPIC_DISABLED, /* software-disabled by SVR */
+	KVM_HPKVM_REASON_IRQ_IN_SERVICE, /* the virtual ISR is not empty yet */
+	KVM_HPKVM_REASON_EXTINT,	/* 8259 interrupt pending or enabled */
+	KVM_HPKVM_REASON_NESTED,	/* the guest runs or enables nested guests */
+	KVM_HPKVM_REASON_TIMER_VECTOR,	/* LVTT names a vector we cannot pass */
+	KVM_HPKVM_REASON_TIMER_RATE,	/* virtual and physical timer differ */
+	KVM_HPKVM_REASON_FEATURE_OFF,	/* KVM_HPKVM_F_DIRECT_IRQ not enabled */
+	KVM_HPKVM_REASON_DEBUG,		/* single-step, SMM, Hyper-V SynIC, ... */
+	KVM_HPKVM_REASON_USER_ACCESS,	/* user space read or wrote LAPIC state */
+	KVM_HPKVM_REASON_MAX
+};
+
+/*
+ * struct kvm_hpkvm_bind - lease a host CPU to this vCPU
+ * @cpu: in: the host's logical CPU number
+ * @flags: in: must be 0
+ * @reason: out: enum kvm_hpkvm_reason, set on success and on failure
+ * @irq: out: Linux interrupt number with REASON_CPU_IRQ, else 0
+ * @culprit: out: NUL-terminated name of what is in the way, or empty
+ * @reserved: in: must be 0
+ *
+ * Called by the vCPU's own thread.  The kernel moves the thread to @cpu and
+ * restores its affinity at unbind.  The structure is written back whether or
+ * not the call succeeds.
+ */
+struct kvm_hpkvm_bind {
+	__u32 cpu;
+	__u32 flags;
+	__u32 reason;
+	__u32 irq;
+	char culprit[32];
+	__u64 reserved[4];
+};
+
+/* Values of kvm_hpkvm_state.mode */
+#define KVM_HPKVM_MODE_UNBOUND		0	/* an ordinary vCPU */
+#define KVM_HPKVM_MODE_EMULATED		1	/* bound, stock KVM's LAPIC */
+#define KVM_HPKVM_MODE_PASSTHROUGH	2	/* bound, the core's own LAPIC */
+
+/*
+ * struct kvm_hpkvm_state - what a vCPU is doing now
+ * @mode: KVM_HPKVM_MODE_*
+ * @cpu: the bound host CPU, or ~0
+ * @features: KVM_HPKVM_F_* enabled on the VM
+ * @reason: enum kvm_hpkvm_reason: why @mode is not PASSTHROUGH, else NONE
+ * @promotions: times the vCPU went from emulated to passthrough
+ * @demotions: times it went back
+ * @captured: guest interrupts that arrived while the core was in host mode
+ *	with its priority gate lowered, each handed on at the next entry
+ * @injected: self-IPIs sent before an entry, for captured and for emulated
+ *	interrupts
+ * @direct_sent: physical IPIs sent to this vCPU's core by other CPUs
+ * @kicks: NMIs the host sent to the core since bind
+ *
+ * Counters start at 0 when the vCPU is created, @kicks at bind.
+ *
+ * Does not disturb a running vCPU: it may be called from any thread, at any
+ * time, and never waits for the vCPU to leave the guest.
+ */
+struct kvm_hpkvm_state {
+	__u32 mode;
+	__u32 cpu;
+	__u32 features;
+	__u32 reason;
+	__u64 promotions;
+	__u64 demotions;
+	__u64 captured;
+	__u64 injected;
+	__u64 direct_sent;
+	__u64 kicks;
+	__u64 reserved[6];
+};
+
+/* vCPU ioctls.  KVMIO is 0xAE; upstream stays below 0xf0. */
+#define KVM_HPKVM_BIND		_IOWR(0xAE, 0xf0, struct kvm_hpkvm_bind)
+#define KVM_HPKVM_UNBIND	_IO(0xAE, 0xf1)
+#define KVM_HPKVM_GET_STATE	_IOR(0xAE, 0xf2, struct kvm_hpkvm_state)
+
+#endif /* _UAPI_ASM_X86_KVM_HPKVM_H */
