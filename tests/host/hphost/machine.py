@@ -1,0 +1,91 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""The emulated machine: QEMU's command line and the kernel's.
+
+Owns what hardware the host has.  It must never depend on the machine it runs
+on: TCG only, so that a run means the same everywhere.
+"""
+
+import hashlib
+import os
+import subprocess
+
+from . import paths
+
+IOMMU = {
+    'intel': ['-device', 'intel-iommu,intremap=on,eim=on'],
+    'amd': ['-device', 'amd-iommu,intremap=on,xtsup=on'],
+    'none': [],
+}
+CPU_MODEL = 'EPYC,+x2apic'
+# CPUs 0 and 1 keep house; the others are there to be dedicated.
+HOUSEKEEPING = 2
+
+
+def _has_tsc_deadline(qemu):
+    """Whether this QEMU's TCG emulates the TSC-deadline timer.
+
+    `enforce` turns "TCG doesn't support requested feature" into an error.
+    """
+    info = os.stat(qemu)
+    key = f'{qemu} {info.st_size} {info.st_mtime_ns}'
+    cache = os.path.join(paths.work_dir(), 'tsc-deadline-' +
+                         hashlib.sha256(key.encode()).hexdigest()[:16])
+    if not os.path.exists(cache):
+        probe = subprocess.run(
+            [qemu, '-accel', 'tcg', '-machine', 'q35', '-S', '-nodefaults',
+             '-L', paths.firmware(), '-display', 'none', '-qmp', 'stdio',
+             '-cpu', 'qemu64,+tsc-deadline,enforce'],
+            input='{"execute":"qmp_capabilities"}{"execute":"quit"}',
+            text=True, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE,
+            timeout=60, check=False)
+        with open(cache, 'w', encoding='ascii') as out:
+            out.write('yes' if probe.returncode == 0 else 'no')
+    with open(cache, encoding='ascii') as stream:
+        return stream.read() == 'yes'
+
+
+def _kernel_arguments(options):
+    words = ['console=ttyS0', 'loglevel=6', 'panic=-1', 'tsc=reliable']
+    if options.smp > HOUSEKEEPING:
+        cpus = f'{HOUSEKEEPING}-{options.smp - 1}'
+        words += [f'nohz_full={cpus}', f'rcu_nocbs={cpus}',
+                  f'irqaffinity=0-{HOUSEKEEPING - 1}']
+    return ' '.join(words + options.append)
+
+
+def _share(tag, directory, readonly=False):
+    directory = directory.replace(',', ',,')
+    return ['-fsdev', f'local,id={tag},path={directory},security_model=none,'
+            f'multidevs=remap,readonly={"on" if readonly else "off"}',
+            '-device', f'virtio-9p-pci,fsdev={tag},mount_tag={tag}']
+
+
+def command_line(options, image, run_dir, shares):
+    """The emulator's argv.
+
+    SHARES is a list of (tag, directory, read-only?); the share "run" is
+    always there.  The console goes to RUN_DIR/console.
+    """
+    qemu = paths.qemu()
+    cpu = CPU_MODEL
+    if _has_tsc_deadline(qemu):
+        cpu += ',+tsc-deadline'
+    argv = [qemu, '-nodefaults', '-display', 'none', '-no-reboot',
+            '-L', paths.firmware(), '-machine', 'q35',
+            '-cpu', options.cpu or cpu,
+            '-smp', str(options.smp), '-m', str(options.mem),
+            '-serial', f'file:{run_dir}/console', '-monitor', 'none',
+            '-kernel', paths.kernel(options.flavour), '-initrd', image,
+            '-append', _kernel_arguments(options)]
+    if options.icount:
+        argv += ['-accel', 'tcg,thread=single',
+                 '-icount', 'shift=0,sleep=off']
+    else:
+        argv += ['-accel', 'tcg,thread=multi']
+    argv += IOMMU[options.iommu]
+    for device in options.device:
+        argv += ['-device', device]
+    argv += _share('run', run_dir)
+    for tag, directory, readonly in shares:
+        argv += _share(tag, directory, readonly)
+    return argv + options.qemu_arg
