@@ -1,0 +1,113 @@
+// SPDX-License-Identifier: GPL-2.0-only
+/*
+ * Wrappers of KVM's dedicated-core interface for the hpkvm_* tests.
+ *
+ * See include/x86_64/hpkvm.h for what each promises.
+ */
+#define _GNU_SOURCE
+#include <sched.h>
+#include <sys/sysinfo.h>
+
+#include "hpkvm.h"
+
+bool hpkvm_supported(void)
+{
+	return kvm_check_cap(KVM_CAP_X86_HPKVM) > 0;
+}
+
+struct kvm_vm *hpkvm_vm_create(uint32_t nr_vcpus, uint32_t features)
+{
+	struct kvm_vm *vm = vm_create(nr_vcpus);
+
+	vm_enable_cap(vm, KVM_CAP_X86_HPKVM, features);
+	return vm;
+}
+
+int hpkvm_bind(struct kvm_vcpu *vcpu, uint32_t cpu, struct kvm_hpkvm_bind *out)
+{
+	struct kvm_hpkvm_bind bind = { .cpu = cpu };
+	int ret;
+
+	bind.reason = ~0u;
+	bind.irq = ~0u;
+	memset(bind.culprit, HPKVM_POISON, sizeof(bind.culprit));
+
+	ret = __vcpu_ioctl(vcpu, KVM_HPKVM_BIND, &bind) ? errno : 0;
+	if (out)
+		*out = bind;
+	return ret;
+}
+
+int hpkvm_unbind(struct kvm_vcpu *vcpu)
+{
+	return __vcpu_ioctl(vcpu, KVM_HPKVM_UNBIND, NULL) ? errno : 0;
+}
+
+struct kvm_hpkvm_state hpkvm_state(struct kvm_vcpu *vcpu)
+{
+	struct kvm_hpkvm_state state;
+
+	memset(&state, HPKVM_POISON, sizeof(state));
+	vcpu_ioctl(vcpu, KVM_HPKVM_GET_STATE, &state);
+	return state;
+}
+
+unsigned int hpkvm_find_cores(uint32_t *cores, unsigned int max)
+{
+	int cpu = get_nprocs_conf();
+	struct kvm_vcpu *vcpu;
+	unsigned int nr = 0;
+	struct kvm_vm *vm;
+
+	if (!hpkvm_supported())
+		return 0;
+
+	vm = hpkvm_vm_create(1, KVM_HPKVM_F_DIRECT_IRQ);
+	vcpu = vm_vcpu_add(vm, 0, NULL);
+	while (nr < max && --cpu >= 0) {
+		if (hpkvm_bind(vcpu, cpu, NULL))
+			continue;
+		TEST_ASSERT(!hpkvm_unbind(vcpu), "Can't unbind CPU %d", cpu);
+		cores[nr++] = cpu;
+	}
+	kvm_vm_free(vm);
+	return nr;
+}
+
+uint64_t hpkvm_vcpu_stat(struct kvm_vcpu *vcpu, const char *name)
+{
+	struct kvm_stats_header header;
+	struct kvm_stats_desc *descs, *desc;
+	uint64_t value = 0;
+	bool found = false;
+	unsigned int i;
+	int fd;
+
+	fd = __vcpu_ioctl(vcpu, KVM_GET_STATS_FD, NULL);
+	TEST_ASSERT(fd >= 0, KVM_IOCTL_ERROR(KVM_GET_STATS_FD, fd));
+	read_stats_header(fd, &header);
+	descs = read_stats_descriptors(fd, &header);
+
+	for (i = 0; i < header.num_desc && !found; i++) {
+		desc = get_stats_descriptor(descs, i, &header);
+		if (strcmp(desc->name, name))
+			continue;
+		read_stat_data(fd, &header, desc, &value, 1);
+		found = true;
+	}
+
+	free(descs);
+	close(fd);
+	TEST_ASSERT(found, "vCPU has no binary statistic named '%s'", name);
+	return value;
+}
+
+void hpkvm_pin(uint32_t cpu)
+{
+	cpu_set_t set;
+
+	CPU_ZERO(&set);
+	CPU_SET(cpu, &set);
+	TEST_ASSERT(!sched_setaffinity(0, sizeof(set), &set),
+		    __KVM_SYSCALL_ERROR("sched_setaffinity()", -1));
+}

@@ -1,0 +1,534 @@
+// SPDX-License-Identifier: GPL-2.0-only
+/*
+ * The life of a lease of KVM's dedicated cores: what bind and unbind do to the
+ * thread, what KVM_HPKVM_GET_STATE says in each state, every way a lease can
+ * end, and that the core serves the host afterwards as if nothing had been.
+ *
+ * Needs root, and a host with at least one CPU that can be leased.
+ */
+#define _GNU_SOURCE
+#include <pthread.h>
+#include <sched.h>
+#include <signal.h>
+#include <sys/wait.h>
+
+#include "apic.h"
+#include "hpkvm.h"
+#include "kselftest_harness.h"
+
+#define SELF_VECTOR	0x51
+#define NR_CYCLES	1000
+#define NR_READS	1000
+
+/* Far longer than anything awaited here takes. */
+#define WAIT_SECONDS	20
+
+/* Guest: where it is, for the host to see; the host: when to go on. */
+enum guest_step {
+	STEP_START,
+	STEP_XAPIC,
+	STEP_DISABLED,
+	STEP_ENABLED,
+	STEP_DONE,
+};
+
+static uint64_t guest_step;
+static uint64_t guest_goal;
+static uint64_t guest_irqs;
+
+FIXTURE(lease) {
+	struct kvm_vm *vm;
+	struct kvm_vcpu *vcpu;
+	uint32_t core;
+};
+
+FIXTURE_SETUP(lease)
+{
+	if (!hpkvm_supported())
+		SKIP(return, "this kernel or host has no KVM_CAP_X86_HPKVM");
+	if (!hpkvm_find_cores(&self->core, 1))
+		SKIP(return, "no CPU of this host can be leased");
+	self->vm = hpkvm_vm_create(2, KVM_HPKVM_F_DIRECT_IRQ);
+	self->vcpu = vm_vcpu_add(self->vm, 0, NULL);
+}
+
+FIXTURE_TEARDOWN(lease)
+{
+	/* Tests of the lease's end have freed it themselves. */
+	if (self->vm)
+		kvm_vm_free(self->vm);
+}
+
+/* Enough for LAPIC passthrough: x2APIC, software-enabled, no ExtINT. */
+static void guest_enter_x2apic(void)
+{
+	x2apic_enable();
+	x2apic_write_reg(APIC_LVT0, APIC_LVT_MASKED);
+}
+
+static void guest_irq_handler(struct ex_regs *regs)
+{
+	guest_irqs++;
+	x2apic_write_reg(APIC_EOI, 0);
+}
+
+static void guest_self_ipi(void)
+{
+	uint64_t end = rdtsc() + WAIT_SECONDS * 1000ull * guest_tsc_khz;
+	uint64_t want = guest_irqs + 1;
+
+	x2apic_write_reg(APIC_SELF_IPI, SELF_VECTOR);
+	asm volatile("sti");
+	while (READ_ONCE(guest_irqs) < want && rdtsc() < end)
+		cpu_relax();
+	asm volatile("cli");
+	GUEST_ASSERT_EQ(READ_ONCE(guest_irqs), want);
+}
+
+/* One self-IPI for each KVM_RUN. */
+static void guest_self_ipi_loop(void)
+{
+	guest_enter_x2apic();
+	for (;;) {
+		guest_self_ipi();
+		GUEST_SYNC(0);
+	}
+}
+
+static void guest_spin(void)
+{
+	guest_enter_x2apic();
+	WRITE_ONCE(guest_step, STEP_ENABLED);
+	for (;;)
+		cpu_relax();
+}
+
+static void guest_reach(enum guest_step step)
+{
+	WRITE_ONCE(guest_step, step);
+	while (READ_ONCE(guest_goal) <= step)
+		cpu_relax();
+}
+
+static void guest_walk_modes(void)
+{
+	guest_reach(STEP_XAPIC);
+
+	wrmsr(MSR_IA32_APICBASE, rdmsr(MSR_IA32_APICBASE) |
+	      MSR_IA32_APICBASE_ENABLE | MSR_IA32_APICBASE_EXTD);
+	x2apic_write_reg(APIC_LVT0, APIC_LVT_MASKED);
+	guest_reach(STEP_DISABLED);
+
+	guest_enter_x2apic();
+	guest_reach(STEP_ENABLED);
+
+	GUEST_SYNC(0);
+	guest_reach(STEP_DONE);
+	GUEST_DONE();
+}
+
+static uint64_t *guest_var(struct kvm_vm *vm, uint64_t *var)
+{
+	return addr_gva2hva(vm, (vm_vaddr_t)var);
+}
+
+static bool wait_until(uint64_t *var, uint64_t value)
+{
+	int i;
+
+	for (i = 0; i < WAIT_SECONDS * 1000; i++) {
+		if (READ_ONCE(*var) >= value)
+			return true;
+		usleep(1000);
+	}
+	return false;
+}
+
+/* Run until the guest calls out; the guest must not have failed. */
+static uint64_t run_to_ucall(struct kvm_vcpu *vcpu)
+{
+	struct ucall uc;
+
+	vcpu_run(vcpu);
+	TEST_ASSERT_KVM_EXIT_REASON(vcpu, KVM_EXIT_IO);
+	if (get_ucall(vcpu, &uc) == UCALL_ABORT)
+		REPORT_GUEST_ASSERT(uc);
+	return uc.cmd;
+}
+
+/* Wait for a state: a change shows at the vCPU's next exit or entry. */
+static bool state_is(struct kvm_vcpu *vcpu, uint32_t mode, uint32_t reason)
+{
+	struct kvm_hpkvm_state state;
+	int i;
+
+	for (i = 0; i < WAIT_SECONDS * 100; i++) {
+		state = hpkvm_state(vcpu);
+		if (state.mode == mode && state.reason == reason)
+			return true;
+		usleep(10000);
+	}
+	fprintf(stderr, "# mode %u (want %u), reason %u (want %u)\n",
+		state.mode, mode, state.reason, reason);
+	return false;
+}
+
+/*
+ * A lease that ends with a file or a process may end a moment later: poll.
+ * Binds from a VM of its own, and gives the core back.
+ */
+static bool can_be_leased(uint32_t core)
+{
+	struct kvm_hpkvm_bind bind = {};
+	struct kvm_vcpu *vcpu;
+	struct kvm_vm *vm;
+	int err, i;
+
+	vm = hpkvm_vm_create(1, KVM_HPKVM_F_DIRECT_IRQ);
+	vcpu = vm_vcpu_add(vm, 0, NULL);
+	for (i = 0; i < WAIT_SECONDS * 100; i++) {
+		err = hpkvm_bind(vcpu, core, &bind);
+		if (!err)
+			break;
+		usleep(10000);
+	}
+	if (err)
+		fprintf(stderr, "# CPU %u can't be leased: errno %d, reason %u\n",
+			core, err, bind.reason);
+	kvm_vm_free(vm);
+	return !err;
+}
+
+TEST_F(lease, affinity_is_restored)
+{
+	cpu_set_t before, during, after;
+
+	CPU_ZERO(&before);
+	CPU_SET(0, &before);
+	CPU_SET(self->core, &before);
+	ASSERT_EQ(0, sched_setaffinity(0, sizeof(before), &before));
+
+	ASSERT_EQ(0, hpkvm_bind(self->vcpu, self->core, NULL));
+	ASSERT_EQ(0, sched_getaffinity(0, sizeof(during), &during));
+	EXPECT_EQ(1, CPU_COUNT(&during));
+	EXPECT_TRUE(CPU_ISSET(self->core, &during));
+	EXPECT_EQ(self->core, sched_getcpu());
+
+	ASSERT_EQ(0, hpkvm_unbind(self->vcpu));
+	ASSERT_EQ(0, sched_getaffinity(0, sizeof(after), &after));
+	EXPECT_TRUE(CPU_EQUAL(&before, &after));
+}
+
+TEST_F(lease, refusal_leaves_affinity_alone)
+{
+	cpu_set_t before, after;
+
+	ASSERT_EQ(0, sched_getaffinity(0, sizeof(before), &before));
+	EXPECT_EQ(EINVAL, hpkvm_bind(self->vcpu, ~0u, NULL));
+	ASSERT_EQ(0, sched_getaffinity(0, sizeof(after), &after));
+	EXPECT_TRUE(CPU_EQUAL(&before, &after));
+}
+
+TEST_F(lease, unbind_needs_a_lease)
+{
+	EXPECT_EQ(ENOENT, hpkvm_unbind(self->vcpu));
+	ASSERT_EQ(0, hpkvm_bind(self->vcpu, self->core, NULL));
+	EXPECT_EQ(0, hpkvm_unbind(self->vcpu));
+	EXPECT_EQ(ENOENT, hpkvm_unbind(self->vcpu));
+}
+
+TEST_F(lease, state_before_and_after)
+{
+	struct kvm_hpkvm_state state = hpkvm_state(self->vcpu);
+
+	EXPECT_EQ(KVM_HPKVM_MODE_UNBOUND, state.mode);
+	EXPECT_EQ(~0u, state.cpu);
+	EXPECT_EQ(KVM_HPKVM_REASON_NOT_BOUND, state.reason);
+	EXPECT_EQ(0, state.promotions);
+	EXPECT_EQ(0, state.demotions);
+	EXPECT_EQ(0, state.reserved[0]);
+
+	ASSERT_EQ(0, hpkvm_bind(self->vcpu, self->core, NULL));
+	state = hpkvm_state(self->vcpu);
+	EXPECT_EQ(KVM_HPKVM_MODE_EMULATED, state.mode);
+	EXPECT_EQ(self->core, state.cpu);
+	EXPECT_EQ(KVM_HPKVM_REASON_NOT_ENTERED, state.reason);
+
+	ASSERT_EQ(0, hpkvm_unbind(self->vcpu));
+	state = hpkvm_state(self->vcpu);
+	EXPECT_EQ(KVM_HPKVM_MODE_UNBOUND, state.mode);
+	EXPECT_EQ(~0u, state.cpu);
+	EXPECT_EQ(KVM_HPKVM_REASON_NOT_BOUND, state.reason);
+}
+
+/* The vCPU thread of the tests that watch from outside. */
+struct runner {
+	pthread_t thread;
+	struct kvm_vcpu *vcpu;
+	uint32_t core;
+	uint64_t stopped;	/* at the guest's GUEST_SYNC() */
+	uint64_t resume;
+	uint64_t left;		/* unbound, thread about to end */
+};
+
+static void *run_walk(void *arg)
+{
+	struct kvm_lapic_state lapic;
+	struct runner *r = arg;
+
+	TEST_ASSERT(!hpkvm_bind(r->vcpu, r->core, NULL), "Can't bind");
+	TEST_ASSERT_EQ(run_to_ucall(r->vcpu), UCALL_SYNC);
+	vcpu_ioctl(r->vcpu, KVM_GET_LAPIC, &lapic);
+	WRITE_ONCE(r->stopped, 1);
+	TEST_ASSERT(wait_until(&r->resume, 1), "Told nothing");
+	TEST_ASSERT_EQ(run_to_ucall(r->vcpu), UCALL_DONE);
+	TEST_ASSERT(!hpkvm_unbind(r->vcpu), "Can't unbind");
+	WRITE_ONCE(r->left, 1);
+	return NULL;
+}
+
+TEST_F_TIMEOUT(lease, state_from_another_thread, 120)
+{
+	uint64_t *step = guest_var(self->vm, &guest_step);
+	uint64_t *goal = guest_var(self->vm, &guest_goal);
+	struct runner r = { .vcpu = self->vcpu, .core = self->core };
+	struct kvm_hpkvm_state first, last;
+	int i;
+
+	vcpu_arch_set_entry_point(self->vcpu, guest_walk_modes);
+	ASSERT_EQ(0, pthread_create(&r.thread, NULL, run_walk, &r));
+
+	ASSERT_TRUE(wait_until(step, STEP_XAPIC));
+	EXPECT_TRUE(state_is(self->vcpu, KVM_HPKVM_MODE_EMULATED,
+			     KVM_HPKVM_REASON_LAPIC_MODE));
+	WRITE_ONCE(*goal, STEP_DISABLED);
+
+	ASSERT_TRUE(wait_until(step, STEP_DISABLED));
+	EXPECT_TRUE(state_is(self->vcpu, KVM_HPKVM_MODE_EMULATED,
+			     KVM_HPKVM_REASON_LAPIC_DISABLED));
+	WRITE_ONCE(*goal, STEP_ENABLED);
+
+	ASSERT_TRUE(wait_until(step, STEP_ENABLED));
+	EXPECT_TRUE(state_is(self->vcpu, KVM_HPKVM_MODE_PASSTHROUGH,
+			     KVM_HPKVM_REASON_NONE));
+
+	/* Asking must not kick the vCPU out of the guest. */
+	first = hpkvm_state(self->vcpu);
+	for (i = 0; i < NR_READS; i++)
+		last = hpkvm_state(self->vcpu);
+	EXPECT_EQ(self->core, last.cpu);
+	EXPECT_EQ(first.promotions, last.promotions);
+	EXPECT_LT(last.kicks - first.kicks, NR_READS / 10);
+	WRITE_ONCE(*goal, STEP_DONE);
+
+	ASSERT_TRUE(wait_until(&r.stopped, 1));
+	EXPECT_TRUE(state_is(self->vcpu, KVM_HPKVM_MODE_EMULATED,
+			     KVM_HPKVM_REASON_USER_ACCESS));
+	EXPECT_EQ(first.demotions + 1, hpkvm_state(self->vcpu).demotions);
+	WRITE_ONCE(r.resume, 1);
+
+	ASSERT_TRUE(wait_until(step, STEP_DONE));
+	EXPECT_TRUE(state_is(self->vcpu, KVM_HPKVM_MODE_PASSTHROUGH,
+			     KVM_HPKVM_REASON_NONE));
+	EXPECT_EQ(first.promotions + 1, hpkvm_state(self->vcpu).promotions);
+	WRITE_ONCE(*goal, STEP_DONE + 1);
+
+	ASSERT_TRUE(wait_until(&r.left, 1));
+	EXPECT_TRUE(state_is(self->vcpu, KVM_HPKVM_MODE_UNBOUND,
+			     KVM_HPKVM_REASON_NOT_BOUND));
+	pthread_join(r.thread, NULL);
+}
+
+TEST_F(lease, base_feature_off)
+{
+	struct kvm_vm *vm = hpkvm_vm_create(1, 0);
+	struct kvm_vcpu *vcpu = vm_vcpu_add(vm, 0, guest_self_ipi_loop);
+
+	vm_install_exception_handler(vm, SELF_VECTOR, guest_irq_handler);
+	ASSERT_EQ(0, hpkvm_bind(vcpu, self->core, NULL));
+	EXPECT_EQ(UCALL_SYNC, run_to_ucall(vcpu));
+	EXPECT_TRUE(state_is(vcpu, KVM_HPKVM_MODE_EMULATED,
+			     KVM_HPKVM_REASON_FEATURE_OFF));
+	kvm_vm_free(vm);
+}
+
+/* Whoever moves the thread away gets a guest that still works. */
+TEST_F(lease, thread_moved_away)
+{
+	vcpu_arch_set_entry_point(self->vcpu, guest_self_ipi_loop);
+	vm_install_exception_handler(self->vm, SELF_VECTOR, guest_irq_handler);
+
+	ASSERT_EQ(0, hpkvm_bind(self->vcpu, self->core, NULL));
+	EXPECT_EQ(UCALL_SYNC, run_to_ucall(self->vcpu));
+	EXPECT_TRUE(state_is(self->vcpu, KVM_HPKVM_MODE_PASSTHROUGH,
+			     KVM_HPKVM_REASON_NONE));
+
+	hpkvm_pin(0);
+	EXPECT_EQ(UCALL_SYNC, run_to_ucall(self->vcpu));
+	EXPECT_TRUE(state_is(self->vcpu, KVM_HPKVM_MODE_EMULATED,
+			     KVM_HPKVM_REASON_WRONG_CPU));
+
+	hpkvm_pin(self->core);
+	EXPECT_EQ(UCALL_SYNC, run_to_ucall(self->vcpu));
+	EXPECT_TRUE(state_is(self->vcpu, KVM_HPKVM_MODE_PASSTHROUGH,
+			     KVM_HPKVM_REASON_NONE));
+	EXPECT_EQ(0, hpkvm_unbind(self->vcpu));
+}
+
+TEST_F_TIMEOUT(lease, binary_statistics, 60)
+{
+	struct kvm_hpkvm_state state;
+	struct kvm_lapic_state lapic;
+
+	vcpu_arch_set_entry_point(self->vcpu, guest_self_ipi_loop);
+	vm_install_exception_handler(self->vm, SELF_VECTOR, guest_irq_handler);
+
+	ASSERT_EQ(0, hpkvm_bind(self->vcpu, self->core, NULL));
+	EXPECT_EQ(UCALL_SYNC, run_to_ucall(self->vcpu));
+	vcpu_ioctl(self->vcpu, KVM_GET_LAPIC, &lapic);
+	EXPECT_EQ(UCALL_SYNC, run_to_ucall(self->vcpu));
+
+	state = hpkvm_state(self->vcpu);
+	EXPECT_EQ(2, state.promotions);
+	EXPECT_EQ(1, state.demotions);
+	EXPECT_EQ(state.promotions,
+		  hpkvm_vcpu_stat(self->vcpu, "hpkvm_promotions"));
+	EXPECT_EQ(state.demotions,
+		  hpkvm_vcpu_stat(self->vcpu, "hpkvm_demotions"));
+	EXPECT_EQ(state.captured,
+		  hpkvm_vcpu_stat(self->vcpu, "hpkvm_captured"));
+	EXPECT_EQ(state.injected,
+		  hpkvm_vcpu_stat(self->vcpu, "hpkvm_injected"));
+	EXPECT_EQ(state.direct_sent,
+		  hpkvm_vcpu_stat(self->vcpu, "hpkvm_direct_sent"));
+	hpkvm_vcpu_stat(self->vcpu, "hpkvm_kicks");
+	hpkvm_vcpu_stat(self->vcpu, "hpkvm_entry_aborts");
+	hpkvm_vcpu_stat(self->vcpu, "hpkvm_eoi_exits");
+	EXPECT_EQ(0, hpkvm_unbind(self->vcpu));
+}
+
+TEST_F_TIMEOUT(lease, vm_closed_while_bound, 60)
+{
+	cpu_set_t before, after;
+
+	ASSERT_EQ(0, sched_getaffinity(0, sizeof(before), &before));
+	vcpu_arch_set_entry_point(self->vcpu, guest_self_ipi_loop);
+	vm_install_exception_handler(self->vm, SELF_VECTOR, guest_irq_handler);
+	ASSERT_EQ(0, hpkvm_bind(self->vcpu, self->core, NULL));
+	EXPECT_EQ(UCALL_SYNC, run_to_ucall(self->vcpu));
+
+	kvm_vm_free(self->vm);
+	self->vm = NULL;
+	ASSERT_EQ(0, sched_getaffinity(0, sizeof(after), &after));
+	EXPECT_TRUE(CPU_EQUAL(&before, &after));
+	EXPECT_TRUE(can_be_leased(self->core));
+	EXPECT_STREQ("works", hpkvm_check_core(self->core));
+}
+
+TEST_F_TIMEOUT(lease, vcpu_closed_while_bound, 60)
+{
+	struct kvm_vcpu *vcpu = self->vcpu;
+	cpu_set_t before, after;
+	int size;
+
+	ASSERT_EQ(0, sched_getaffinity(0, sizeof(before), &before));
+	ASSERT_EQ(0, hpkvm_bind(vcpu, self->core, NULL));
+
+	/* The mapping holds the file, too.  The VM lives on. */
+	size = ioctl(self->vm->kvm_fd, KVM_GET_VCPU_MMAP_SIZE, NULL);
+	ASSERT_EQ(0, munmap(vcpu->run, size));
+	ASSERT_EQ(0, close(vcpu->fd));
+	list_del(&vcpu->list);
+
+	ASSERT_EQ(0, sched_getaffinity(0, sizeof(after), &after));
+	EXPECT_TRUE(CPU_EQUAL(&before, &after));
+	EXPECT_TRUE(can_be_leased(self->core));
+}
+
+static void *bind_and_run(void *arg)
+{
+	struct runner *r = arg;
+
+	TEST_ASSERT(!hpkvm_bind(r->vcpu, r->core, NULL), "Can't bind");
+	vcpu_run(r->vcpu);
+	TEST_FAIL("The guest ended");
+	return NULL;
+}
+
+/* A guest that nobody can ask to stop: SIGKILL takes process and lease. */
+TEST_F_TIMEOUT(lease, killed_while_in_guest, 120)
+{
+	uint64_t *running;
+	int status;
+	pid_t child;
+
+	running = mmap(NULL, getpagesize(), PROT_READ | PROT_WRITE,
+		       MAP_SHARED | MAP_ANONYMOUS, -1, 0);
+	ASSERT_NE(MAP_FAILED, running);
+
+	child = fork();
+	ASSERT_LE(0, child);
+	if (!child) {
+		struct runner r = { .core = self->core };
+		struct kvm_vm *vm = hpkvm_vm_create(1, KVM_HPKVM_F_DIRECT_IRQ);
+
+		r.vcpu = vm_vcpu_add(vm, 0, guest_spin);
+		if (pthread_create(&r.thread, NULL, bind_and_run, &r) ||
+		    !wait_until(guest_var(vm, &guest_step), STEP_ENABLED) ||
+		    !state_is(r.vcpu, KVM_HPKVM_MODE_PASSTHROUGH,
+			      KVM_HPKVM_REASON_NONE))
+			_exit(1);
+		WRITE_ONCE(*running, 1);
+		pause();
+		_exit(1);
+	}
+
+	EXPECT_TRUE(wait_until(running, 1));
+	EXPECT_EQ(EBUSY, hpkvm_bind(self->vcpu, self->core, NULL));
+	EXPECT_EQ(0, kill(child, SIGKILL));
+	EXPECT_EQ(child, waitpid(child, &status, 0));
+	EXPECT_TRUE(WIFSIGNALED(status));
+
+	EXPECT_TRUE(can_be_leased(self->core));
+	EXPECT_STREQ("works", hpkvm_check_core(self->core));
+}
+
+TEST_F_TIMEOUT(lease, core_works_after_unbind, 120)
+{
+	EXPECT_STREQ("works", hpkvm_check_core(self->core));
+
+	vcpu_arch_set_entry_point(self->vcpu, guest_self_ipi_loop);
+	vm_install_exception_handler(self->vm, SELF_VECTOR, guest_irq_handler);
+	ASSERT_EQ(0, hpkvm_bind(self->vcpu, self->core, NULL));
+	EXPECT_EQ(UCALL_SYNC, run_to_ucall(self->vcpu));
+	ASSERT_EQ(0, hpkvm_unbind(self->vcpu));
+
+	EXPECT_STREQ("works", hpkvm_check_core(self->core));
+
+	/* The guest lives on without the core. */
+	EXPECT_EQ(UCALL_SYNC, run_to_ucall(self->vcpu));
+}
+
+TEST_F_TIMEOUT(lease, bind_a_thousand_times, 600)
+{
+	uint64_t *irqs = guest_var(self->vm, &guest_irqs);
+	int i;
+
+	vcpu_arch_set_entry_point(self->vcpu, guest_self_ipi_loop);
+	vm_install_exception_handler(self->vm, SELF_VECTOR, guest_irq_handler);
+	for (i = 1; i <= NR_CYCLES; i++) {
+		ASSERT_EQ(0, hpkvm_bind(self->vcpu, self->core, NULL)) {
+			TH_LOG("in cycle %d", i);
+		}
+		ASSERT_EQ(UCALL_SYNC, run_to_ucall(self->vcpu));
+		ASSERT_EQ(KVM_HPKVM_MODE_PASSTHROUGH,
+			  hpkvm_state(self->vcpu).mode);
+		ASSERT_EQ(0, hpkvm_unbind(self->vcpu));
+		ASSERT_EQ(i, READ_ONCE(*irqs));
+	}
+	EXPECT_EQ(NR_CYCLES, hpkvm_state(self->vcpu).promotions);
+	EXPECT_EQ(NR_CYCLES, hpkvm_state(self->vcpu).demotions);
+	EXPECT_STREQ("works", hpkvm_check_core(self->core));
+}
+
+TEST_HARNESS_MAIN

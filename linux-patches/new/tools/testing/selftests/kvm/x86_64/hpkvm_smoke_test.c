@@ -1,0 +1,511 @@
+// SPDX-License-Identifier: GPL-2.0-only
+/*
+ * Interrupts of a guest on dedicated cores: each one that the guest causes
+ * arrives once and only once, and in LAPIC passthrough without an exit.
+ *
+ * Every test runs twice, with the same guest: under stock KVM's LAPIC
+ * ("emulated"), which shows that the guest is right and needs only /dev/kvm,
+ * and bound to cores ("passthrough").
+ */
+#define _GNU_SOURCE
+#include <pthread.h>
+#include <signal.h>
+
+#include "apic.h"
+#include "hpkvm.h"
+#include "kselftest_harness.h"
+
+#define TIMER_VECTOR	0x61
+#define SELF_VECTOR	0x52
+#define IPI_VECTOR	0x83	/* + vCPU number */
+
+#define NR_IRQS		1000
+#define TIMER_US	200
+#define NR_VCPUS	2
+
+/* Bus clock of KVM's LAPIC timer: 1 GHz, divided by 1. */
+#define TDCR_DIV_1	0xb
+
+/* Longer than any interrupt takes on a slow emulated host. */
+#define WAIT_SECONDS	60
+
+static uint64_t hits[256];
+static uint64_t vcpus_ready;
+
+struct machine {
+	struct kvm_vm *vm;
+	struct kvm_vcpu *vcpus[NR_VCPUS];
+	uint32_t cores[NR_VCPUS];
+	bool passthrough;
+};
+
+FIXTURE(smoke) {
+	struct machine m;
+};
+
+FIXTURE_VARIANT(smoke) {
+	bool passthrough;
+};
+
+FIXTURE_VARIANT_ADD(smoke, emulated) {
+	.passthrough = false,
+};
+
+FIXTURE_VARIANT_ADD(smoke, passthrough) {
+	.passthrough = true,
+};
+
+static void guest_irq_handler(struct ex_regs *regs)
+{
+	/* Each vector arrives at one vCPU only: no atomic increment needed. */
+	WRITE_ONCE(hits[regs->vector], hits[regs->vector] + 1);
+	x2apic_write_reg(APIC_EOI, 0);
+}
+
+FIXTURE_SETUP(smoke)
+{
+	struct machine *m = &self->m;
+	uint32_t features = 0;
+	int i;
+
+	if (variant->passthrough) {
+		if (!hpkvm_supported())
+			SKIP(return, "this kernel or host has no KVM_CAP_X86_HPKVM");
+		if (hpkvm_find_cores(m->cores, NR_VCPUS) < NR_VCPUS)
+			SKIP(return, "the host can't lease %d CPUs", NR_VCPUS);
+		features = kvm_check_cap(KVM_CAP_X86_HPKVM);
+	}
+
+	m->passthrough = variant->passthrough;
+	m->vm = vm_create(NR_VCPUS);
+	if (features)
+		vm_enable_cap(m->vm, KVM_CAP_X86_HPKVM, features);
+	for (i = 0; i < NR_VCPUS; i++) {
+		m->vcpus[i] = vm_vcpu_add(m->vm, i, NULL);
+		vcpu_set_cpuid_feature(m->vcpus[i],
+				       X86_FEATURE_TSC_DEADLINE_TIMER);
+		vm_install_exception_handler(m->vm, IPI_VECTOR + i,
+					     guest_irq_handler);
+	}
+	vm_install_exception_handler(m->vm, TIMER_VECTOR, guest_irq_handler);
+	vm_install_exception_handler(m->vm, SELF_VECTOR, guest_irq_handler);
+}
+
+FIXTURE_TEARDOWN(smoke)
+{
+	kvm_vm_free(self->m.vm);
+}
+
+static void guest_init(void)
+{
+	x2apic_enable();
+	x2apic_write_reg(APIC_LVT0, APIC_LVT_MASKED);
+	x2apic_write_reg(APIC_TDCR, TDCR_DIV_1);
+}
+
+/* Wait with interrupts on for hit number @want; one more is an error, too. */
+static void guest_wait(uint8_t vector, uint64_t want)
+{
+	uint64_t end = rdtsc() + WAIT_SECONDS * 1000ull * guest_tsc_khz;
+
+	asm volatile("sti");
+	while (READ_ONCE(hits[vector]) < want) {
+		if (rdtsc() > end)
+			break;
+		cpu_relax();
+	}
+	asm volatile("cli");
+	__GUEST_ASSERT(hits[vector] == want,
+		       "vector %x: %lu received, %lu sent",
+		       vector, hits[vector], want);
+}
+
+/* The same asleep: one that is lost ends in the test's time limit. */
+static void guest_halt(uint8_t vector, uint64_t want)
+{
+	while (READ_ONCE(hits[vector]) < want)
+		asm volatile("sti; hlt; cli" ::: "memory");
+	__GUEST_ASSERT(hits[vector] == want,
+		       "vector %x: %lu received, %lu sent",
+		       vector, hits[vector], want);
+}
+
+/* Late doubles show in a while of doing nothing. */
+static void guest_finish(uint8_t vector)
+{
+	uint64_t end = rdtsc() + 10ull * guest_tsc_khz;
+
+	asm volatile("sti");
+	while (rdtsc() < end)
+		cpu_relax();
+	asm volatile("cli");
+	__GUEST_ASSERT(hits[vector] == NR_IRQS,
+		       "vector %x: %lu received, %d sent",
+		       vector, hits[vector], NR_IRQS);
+	GUEST_DONE();
+}
+
+static void guest_oneshot(void)
+{
+	int i;
+
+	guest_init();
+	x2apic_write_reg(APIC_LVTT, APIC_LVT_TIMER_ONESHOT | TIMER_VECTOR);
+	GUEST_SYNC(0);
+	for (i = 1; i <= NR_IRQS; i++) {
+		x2apic_write_reg(APIC_TMICT, TIMER_US * 1000);
+		if (i & 1)
+			guest_halt(TIMER_VECTOR, i);
+		else
+			guest_wait(TIMER_VECTOR, i);
+	}
+	guest_finish(TIMER_VECTOR);
+}
+
+static void guest_deadline(void)
+{
+	uint64_t delta;
+	int i;
+
+	guest_init();
+	x2apic_write_reg(APIC_LVTT, APIC_LVT_TIMER_TSCDEADLINE | TIMER_VECTOR);
+	delta = TIMER_US * (uint64_t)guest_tsc_khz / 1000;
+	GUEST_SYNC(0);
+	for (i = 1; i <= NR_IRQS; i++) {
+		/* Every tenth is in the past already and fires at once. */
+		wrmsr(MSR_IA32_TSC_DEADLINE, i % 10 ? rdtsc() + delta : 1);
+		if (i & 1)
+			guest_halt(TIMER_VECTOR, i);
+		else
+			guest_wait(TIMER_VECTOR, i);
+	}
+	guest_finish(TIMER_VECTOR);
+}
+
+static void guest_self_ipi(void)
+{
+	int i;
+
+	guest_init();
+	GUEST_SYNC(0);
+	for (i = 1; i <= NR_IRQS; i++) {
+		if (i % 3)
+			x2apic_write_reg(APIC_SELF_IPI, SELF_VECTOR);
+		else
+			x2apic_write_reg(APIC_ICR,
+					 APIC_DEST_SELF | APIC_INT_ASSERT |
+					 SELF_VECTOR);
+		guest_wait(SELF_VECTOR, i);
+	}
+	guest_finish(SELF_VECTOR);
+}
+
+/* Send to the other vCPU; @i picks physical or cluster-logical mode. */
+static void guest_send(uint32_t dest, int i)
+{
+	uint64_t icr = APIC_INT_ASSERT | (IPI_VECTOR + dest);
+
+	if (i & 1)
+		icr |= APIC_DEST_LOGICAL | (BIT_ULL(dest) << 32);
+	else
+		icr |= (uint64_t)dest << 32;
+	x2apic_write_reg(APIC_ICR, icr);
+}
+
+/* vCPU 0 sends and waits for the answer, vCPU 1 waits and answers. */
+static void guest_ping_pong(uint32_t me)
+{
+	int i;
+
+	guest_init();
+	__atomic_add_fetch(&vcpus_ready, 1, __ATOMIC_SEQ_CST);
+	GUEST_SYNC(0);
+	while (READ_ONCE(vcpus_ready) < NR_VCPUS)
+		cpu_relax();
+
+	for (i = 1; i <= NR_IRQS; i++) {
+		if (!me)
+			guest_send(1, i);
+		if (i & 2)
+			guest_halt(IPI_VECTOR + me, i);
+		else
+			guest_wait(IPI_VECTOR + me, i);
+		if (me)
+			guest_send(0, i);
+	}
+	guest_finish(IPI_VECTOR + me);
+}
+
+enum disturbance {
+	NOTHING,
+	GET_LAPIC,
+	GET_AND_SET_LAPIC,
+};
+
+/* One vCPU's thread, and how the other threads disturb it. */
+struct runner {
+	pthread_t thread;
+	struct kvm_vcpu *vcpu;
+	uint32_t core;
+	bool passthrough;
+	enum disturbance disturbance;
+	uint64_t disturbed;
+	uint64_t exits;
+	bool done;
+};
+
+static void wake(int sig)
+{
+}
+
+static void catch_wake(void)
+{
+	struct sigaction act = { .sa_handler = wake };
+
+	/* No SA_RESTART: KVM_RUN must return. */
+	TEST_ASSERT(!sigaction(SIGUSR1, &act, NULL), "Can't catch SIGUSR1");
+}
+
+/*
+ * What a VMM does to a stopped vCPU.  With KVM_SET_LAPIC, an interrupt that
+ * arrives between the two calls is lost by KVM's rules: the caller sees to it
+ * that none can.
+ */
+static void disturb(struct runner *r)
+{
+	struct kvm_lapic_state lapic;
+
+	if (r->disturbance == NOTHING)
+		return;
+	vcpu_ioctl(r->vcpu, KVM_GET_LAPIC, &lapic);
+	if (r->disturbance == GET_AND_SET_LAPIC)
+		vcpu_ioctl(r->vcpu, KVM_SET_LAPIC, &lapic);
+	r->disturbed++;
+}
+
+static void expect_passthrough(struct runner *r)
+{
+	struct kvm_hpkvm_state state;
+
+	if (!r->passthrough)
+		return;
+	state = hpkvm_state(r->vcpu);
+	TEST_ASSERT(state.mode == KVM_HPKVM_MODE_PASSTHROUGH,
+		    "vCPU %u: mode %u, reason %u", r->vcpu->id, state.mode,
+		    state.reason);
+}
+
+static void *run_vcpu(void *arg)
+{
+	struct runner *r = arg;
+	struct ucall uc;
+	uint64_t first_exits = 0;
+
+	if (r->passthrough)
+		TEST_ASSERT(!hpkvm_bind(r->vcpu, r->core, NULL),
+			    "Can't bind to CPU %u", r->core);
+
+	for (;;) {
+		if (__vcpu_run(r->vcpu)) {
+			TEST_ASSERT(errno == EINTR, "KVM_RUN: %d", errno);
+			disturb(r);
+			continue;
+		}
+		TEST_ASSERT_KVM_EXIT_REASON(r->vcpu, KVM_EXIT_IO);
+		switch (get_ucall(r->vcpu, &uc)) {
+		case UCALL_SYNC:
+			expect_passthrough(r);
+			first_exits = hpkvm_vcpu_stat(r->vcpu, "exits");
+			continue;
+		case UCALL_ABORT:
+			REPORT_GUEST_ASSERT(uc);
+			continue;
+		case UCALL_DONE:
+			r->exits = hpkvm_vcpu_stat(r->vcpu, "exits") -
+				   first_exits;
+			if (r->disturbance == NOTHING)
+				expect_passthrough(r);
+			if (r->passthrough)
+				TEST_ASSERT(!hpkvm_unbind(r->vcpu),
+					    "Can't unbind");
+			WRITE_ONCE(r->done, true);
+			return NULL;
+		default:
+			TEST_FAIL("Unknown ucall %lu", uc.cmd);
+		}
+	}
+}
+
+static void start(struct runner *r, struct kvm_vcpu *vcpu, uint32_t core,
+		  bool passthrough, enum disturbance disturbance)
+{
+	*r = (struct runner) {
+		.vcpu = vcpu,
+		.core = core,
+		.passthrough = passthrough,
+		.disturbance = disturbance,
+	};
+	TEST_ASSERT(!pthread_create(&r->thread, NULL, run_vcpu, r),
+		    "Can't create a thread");
+}
+
+/* Wait for the end, interrupting KVM_RUN at random moments meanwhile. */
+static void finish(struct runner *r)
+{
+	while (!READ_ONCE(r->done)) {
+		usleep(random() % 3000);
+		if (r->disturbance != NOTHING && !READ_ONCE(r->done))
+			pthread_kill(r->thread, SIGUSR1);
+	}
+	pthread_join(r->thread, NULL);
+}
+
+/*
+ * Run @guest on vCPU 0 alone, undisturbed or not.  @icr_writes: how many
+ * writes of the guest cost an exit in passthrough, too.
+ */
+static void run_alone(struct machine *m, void *guest,
+		      enum disturbance disturbance, unsigned int icr_writes)
+{
+	uint64_t *hits_hva = addr_gva2hva(m->vm, (vm_vaddr_t)hits);
+	struct kvm_hpkvm_state state;
+	uint64_t sum = 0;
+	struct runner r;
+	int i;
+
+	catch_wake();
+	vcpu_arch_set_entry_point(m->vcpus[0], guest);
+	start(&r, m->vcpus[0], m->cores[0], m->passthrough, disturbance);
+	finish(&r);
+
+	for (i = 0; i < ARRAY_SIZE(hits); i++)
+		sum += hits_hva[i];
+	TEST_ASSERT_EQ(sum, NR_IRQS);
+	printf("# exits %lu, disturbed %lu times\n", r.exits, r.disturbed);
+	if (disturbance != NOTHING)
+		TEST_ASSERT(r.disturbed, "Nothing disturbed the guest");
+
+	if (!m->passthrough)
+		return;
+	state = hpkvm_state(m->vcpus[0]);
+	if (disturbance == NOTHING) {
+		/* Stock KVM takes more than one exit for each interrupt. */
+		TEST_ASSERT(r.exits < icr_writes + NR_IRQS / 4,
+			    "%lu exits for %d interrupts", r.exits, NR_IRQS);
+	} else {
+		TEST_ASSERT(state.demotions > 1, "%llu demotions",
+			    state.demotions);
+	}
+}
+
+TEST_F_TIMEOUT(smoke, oneshot, 180)
+{
+	run_alone(&self->m, guest_oneshot, NOTHING, 0);
+}
+
+TEST_F_TIMEOUT(smoke, deadline, 180)
+{
+	run_alone(&self->m, guest_deadline, NOTHING, 0);
+}
+
+TEST_F_TIMEOUT(smoke, self_ipi, 180)
+{
+	run_alone(&self->m, guest_self_ipi, NOTHING, NR_IRQS / 3);
+}
+
+TEST_F_TIMEOUT(smoke, oneshot_get_lapic, 180)
+{
+	run_alone(&self->m, guest_oneshot, GET_LAPIC, 0);
+}
+
+TEST_F_TIMEOUT(smoke, deadline_get_lapic, 180)
+{
+	run_alone(&self->m, guest_deadline, GET_LAPIC, 0);
+}
+
+TEST_F_TIMEOUT(smoke, self_ipi_get_lapic, 180)
+{
+	run_alone(&self->m, guest_self_ipi, GET_LAPIC, 0);
+}
+
+/*
+ * Not the one-shot timer: KVM_SET_LAPIC of one that has expired makes it fire
+ * again, in stock KVM, too.
+ */
+TEST_F_TIMEOUT(smoke, deadline_set_lapic, 180)
+{
+	run_alone(&self->m, guest_deadline, GET_AND_SET_LAPIC, 0);
+}
+
+TEST_F_TIMEOUT(smoke, self_ipi_set_lapic, 180)
+{
+	run_alone(&self->m, guest_self_ipi, GET_AND_SET_LAPIC, 0);
+}
+
+static void run_ping_pong(struct machine *m, enum disturbance disturbance)
+{
+	uint64_t *hits_hva = addr_gva2hva(m->vm, (vm_vaddr_t)hits);
+	struct runner r[NR_VCPUS];
+	int i;
+
+	catch_wake();
+	for (i = 0; i < NR_VCPUS; i++) {
+		vcpu_arch_set_entry_point(m->vcpus[i], guest_ping_pong);
+		vcpu_args_set(m->vcpus[i], 1, i);
+		start(&r[i], m->vcpus[i], m->cores[i], m->passthrough,
+		      disturbance);
+	}
+	/* Both, so that sender and target are out of the guest at times. */
+	while (disturbance != NOTHING && !READ_ONCE(r[0].done) &&
+	       !READ_ONCE(r[1].done)) {
+		usleep(random() % 3000);
+		i = random() % NR_VCPUS;
+		pthread_kill(r[i].thread, SIGUSR1);
+	}
+	for (i = 0; i < NR_VCPUS; i++) {
+		finish(&r[i]);
+		TEST_ASSERT_EQ(hits_hva[IPI_VECTOR + i], NR_IRQS);
+		printf("# vCPU %d: exits %lu, disturbed %lu times\n", i,
+		       r[i].exits, r[i].disturbed);
+		if (m->passthrough && disturbance == NOTHING)
+			TEST_ASSERT(r[i].exits < NR_IRQS + NR_IRQS / 4,
+				    "%lu exits for %d IPIs sent",
+				    r[i].exits, NR_IRQS);
+	}
+}
+
+TEST_F_TIMEOUT(smoke, ping_pong, 180)
+{
+	run_ping_pong(&self->m, NOTHING);
+}
+
+TEST_F_TIMEOUT(smoke, ping_pong_get_lapic, 180)
+{
+	run_ping_pong(&self->m, GET_LAPIC);
+}
+
+/*
+ * Another thread asks, while the vCPU waits outside KVM_RUN: the state has to
+ * come from a core that the asking thread doesn't run on.
+ */
+TEST_F_TIMEOUT(smoke, get_lapic_from_elsewhere, 60)
+{
+	struct machine *m = &self->m;
+	struct kvm_lapic_state lapic;
+	struct runner r;
+
+	vcpu_arch_set_entry_point(m->vcpus[0], guest_self_ipi);
+	start(&r, m->vcpus[0], m->cores[0], m->passthrough,
+	      NOTHING);
+	pthread_join(r.thread, NULL);
+
+	vcpu_ioctl(m->vcpus[0], KVM_GET_LAPIC, &lapic);
+	EXPECT_EQ(APIC_SPIV_APIC_ENABLED,
+		  *(uint32_t *)(lapic.regs + APIC_SPIV) &
+		  APIC_SPIV_APIC_ENABLED);
+	EXPECT_EQ(0, *(uint32_t *)(lapic.regs + APIC_TASKPRI));
+	EXPECT_EQ(TDCR_DIV_1, *(uint32_t *)(lapic.regs + APIC_TDCR));
+	EXPECT_EQ(0, *(uint32_t *)(lapic.regs + APIC_IRR + 0x20));
+}
+
+TEST_HARNESS_MAIN
