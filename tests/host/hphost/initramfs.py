@@ -17,8 +17,8 @@ from . import cpio, paths
 
 INIT = os.path.join(os.path.dirname(os.path.dirname(
     os.path.abspath(__file__))), 'init')
-# QEMU looks for its firmware here unless configured with a prefix.
-FIRMWARE_DIR = 'usr/local/share/qemu'
+# Where QEMU, relocatable, looks for its firmware when it sits in /usr/bin.
+FIRMWARE_DIR = 'usr/share/qemu'
 
 
 def _busybox():
