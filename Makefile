@@ -1,0 +1,37 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+#
+# The front door: everything here hands over to configure, ninja and scripts.
+# It must not know how anything is built.
+
+BUILDDIR ?= build
+export HP_BUILD := $(abspath $(BUILDDIR))
+
+.PHONY: all demo check clean distclean help
+.NOTPARALLEL:
+
+all: $(BUILDDIR)/build.ninja
+	@ninja -C $(BUILDDIR) --quiet
+
+demo: all
+	@tests/demo/demo
+
+# TESTS="suite or test names" runs only those.
+check: $(BUILDDIR)/build.ninja
+	@tests/run-checks $(BUILDDIR) $(TESTS)
+
+$(BUILDDIR)/build.ninja:
+	@./configure --builddir=$(BUILDDIR)
+
+# What was built goes; sources and the configuration stay.
+clean:
+	@[ ! -d $(BUILDDIR) ] || scripts/clean $(BUILDDIR)
+
+distclean:
+	@rm -rf $(BUILDDIR)
+
+help:
+	@echo "make demo       build, then show a guest's VM exits with kvm and with hpkvm"
+	@echo "make check      build, then run every test; TESTS=... runs suites or tests by name"
+	@echo "make            build only"
+	@echo "make clean      remove what was built; make distclean: sources and configuration too"
+	@echo "./configure --help    other sources, another build directory (BUILDDIR=...), QEMU only"
