@@ -1,0 +1,286 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/*
+ * HPKVM accelerator: binding vCPUs to host cores
+ *
+ * Owns the choice of a core for each vCPU, the bind and unbind ioctls, and
+ * the report of what came of it.
+ *
+ * Must never set a thread's affinity: under libvirt's sandbox the call
+ * fails.  The kernel moves the thread at bind.  Must not take a core before
+ * the VM starts: libvirt pins the vCPU threads between creation and start.
+ */
+
+#include "qemu/osdep.h"
+#include "qemu/cutils.h"
+#include "qemu/error-report.h"
+#include "qemu/main-loop.h"
+#include "qemu/timer.h"
+#include "hw/core/cpu.h"
+#include "system/cpus.h"
+#include "system/kvm.h"
+#include "system/runstate.h"
+#include "hpkvm-int.h"
+#include "trace.h"
+
+/* How often to look whether a running vCPU was pinned, in ms */
+#define HPKVM_PIN_POLL_MS 1000
+
+/* The one host CPU that thread @tid may run on, -1 if there are more */
+static int pinned_to(int tid)
+{
+    size_t size = CPU_ALLOC_SIZE(HPKVM_MAX_HOST_CPUS);
+    cpu_set_t *set = CPU_ALLOC(HPKVM_MAX_HOST_CPUS);
+    int host_cpu = -1;
+
+    if (!sched_getaffinity(tid, size, set) && CPU_COUNT_S(size, set) == 1) {
+        for (host_cpu = 0; !CPU_ISSET_S(host_cpu, size, set); host_cpu++) {
+            /* found below */;
+        }
+    }
+    CPU_FREE(set);
+    return host_cpu;
+}
+
+/*
+ * Take a core from cpus=: vCPU i gets the i-th, and a vCPU beyond the end of
+ * the list, as after hotplug, the first one that nobody holds.
+ */
+static HPKVMCore *take_core(HPKVMState *s, CPUState *cpu)
+{
+    HPKVMCore *own = cpu->cpu_index < s->nr_cores ?
+                     &s->cores[cpu->cpu_index] : NULL;
+
+    for (unsigned int i = 0; i < s->nr_cores; i++) {
+        if (s->cores[i].owner == cpu) {
+            return &s->cores[i];
+        }
+    }
+    for (unsigned int i = 0; !(own && !own->owner) && i < s->nr_cores; i++) {
+        if (!s->cores[i].owner) {
+            own = &s->cores[i];
+        }
+    }
+    if (!own || own->owner) {
+        return NULL;
+    }
+    own->owner = cpu;
+    return own;
+}
+
+static void release_core(HPKVMState *s, const CPUState *cpu)
+{
+    for (unsigned int i = 0; i < s->nr_cores; i++) {
+        if (s->cores[i].owner == cpu) {
+            s->cores[i].owner = NULL;
+        }
+    }
+}
+
+/* The host CPU that @cpu is meant to own, -1 if nobody said */
+static int choose_core(HPKVMState *s, CPUState *cpu)
+{
+    HPKVMCore *core;
+
+    if (!s->nr_cores) {
+        return pinned_to(cpu->thread_id);
+    }
+    core = take_core(s, cpu);
+    return core ? core->host_cpu : -1;
+}
+
+/* Try to bind; in the vCPU's own thread, as the kernel moves the caller */
+static void bind_vcpu(CPUState *cpu, run_on_cpu_data data)
+{
+    HPKVMState *s = data.host_ptr;
+    AccelCPUState *a = cpu->accel;
+    struct kvm_hpkvm_bind bind = {};
+    int ret;
+
+    if (a->bound) {
+        return;
+    }
+
+    a->tried = true;
+    a->irq = 0;
+    a->culprit[0] = '\0';
+    a->host_cpu = choose_core(s, cpu);
+    if (a->host_cpu < 0) {
+        a->reason = s->nr_cores ? HPKVM_REASON_LIST_EXHAUSTED :
+                                  HPKVM_REASON_NOT_PINNED;
+        return;
+    }
+    if (pinned_to(getpid()) == a->host_cpu) {
+        /* the main loop would wait for a core that the guest never leaves */
+        a->reason = HPKVM_REASON_EMULATOR_CONFINED;
+        return;
+    }
+
+    bind.cpu = a->host_cpu;
+    ret = kvm_vcpu_ioctl(cpu, KVM_HPKVM_BIND, &bind);
+    pstrcpy(a->culprit, sizeof(a->culprit), bind.culprit);
+    trace_hpkvm_bind(cpu->cpu_index, bind.cpu, ret, bind.reason, bind.irq,
+                     a->culprit);
+    if (ret == 0) {
+        a->bound = true;
+        a->reason = HPKVM_REASON_NONE;
+        return;
+    }
+
+    a->irq = bind.irq;
+    a->reason = hpkvm_reason_from_kernel(bind.reason);
+    if (a->reason == HPKVM_REASON_NONE) {
+        /* refused before the kernel looked at the request */
+        a->reason = HPKVM_REASON_UNKNOWN;
+        pstrcpy(a->culprit, sizeof(a->culprit), strerror(-ret));
+    }
+}
+
+void hpkvm_vcpu_unbind(CPUState *cpu)
+{
+    HPKVMState *s = hpkvm_state();
+    AccelCPUState *a = cpu->accel;
+    int ret;
+
+    if (a->bound) {
+        ret = kvm_vcpu_ioctl(cpu, KVM_HPKVM_UNBIND, NULL);
+        trace_hpkvm_unbind(cpu->cpu_index, a->host_cpu, ret);
+        a->bound = false;
+    }
+    release_core(s, cpu);
+}
+
+/* Say once which vCPU got which core, and again when that has changed */
+static void report(HPKVMState *s)
+{
+    g_autoptr(GString) str = g_string_new(NULL);
+    unsigned int nr_bound = 0, nr = 0;
+    CPUState *cpu;
+
+    CPU_FOREACH(cpu) {
+        AccelCPUState *a = cpu->accel;
+
+        if (!a || !a->tried) {
+            continue;
+        }
+        g_string_append_printf(str, "%s vCPU %d ", nr ? "," : "",
+                               cpu->cpu_index);
+        nr++;
+        if (a->bound) {
+            nr_bound++;
+            g_string_append_printf(str, "on cpu %d", a->host_cpu);
+        } else {
+            g_autofree char *why = hpkvm_reason_text(a->reason, a->host_cpu,
+                                                     a->irq, a->culprit);
+
+            g_string_append_printf(str, "%s (%s)", s->fallback ?
+                                   "as under KVM" : "refused", why);
+        }
+    }
+    if (!nr || !g_strcmp0(s->reported, str->str)) {
+        return;
+    }
+    g_free(s->reported);
+    s->reported = g_strdup(str->str);
+
+    if (nr_bound == nr) {
+        info_report("hpkvm: %u of %u vCPUs own a core:%s", nr_bound, nr,
+                    str->str);
+    } else if (s->fallback) {
+        warn_report("hpkvm: %u of %u vCPUs own a core:%s", nr_bound, nr,
+                    str->str);
+    } else {
+        error_report("hpkvm: %u of %u vCPUs own a core, and fallback=off does "
+                     "not allow ordinary KVM:%s", nr_bound, nr, str->str);
+    }
+}
+
+static bool all_bound(void)
+{
+    CPUState *cpu;
+
+    CPU_FOREACH(cpu) {
+        if (!cpu->accel || !cpu->accel->bound) {
+            return false;
+        }
+    }
+    return true;
+}
+
+/* With cpus= a pin says nothing, and the timer never runs */
+static void watch_pins(HPKVMState *s)
+{
+    if (!s->nr_cores && !all_bound()) {
+        timer_mod(s->pin_timer, qemu_clock_get_ms(QEMU_CLOCK_REALTIME) +
+                                HPKVM_PIN_POLL_MS);
+    }
+}
+
+/*
+ * libvirt pins a hotplugged vCPU when it already runs, and the thread gets
+ * no notice of it.  Looking from here does not make vCPUs exit.
+ */
+static void pin_timer_cb(void *opaque)
+{
+    HPKVMState *s = opaque;
+    CPUState *cpu;
+
+    if (!runstate_is_running()) {
+        return;
+    }
+    CPU_FOREACH(cpu) {
+        int host_cpu;
+
+        if (!cpu->created || cpu->accel->bound) {
+            continue;
+        }
+        host_cpu = pinned_to(cpu->thread_id);
+        if (host_cpu >= 0 && host_cpu != cpu->accel->host_cpu) {
+            trace_hpkvm_pinned(cpu->cpu_index, host_cpu);
+            run_on_cpu(cpu, bind_vcpu, RUN_ON_CPU_HOST_PTR(s));
+        }
+    }
+    report(s);
+    watch_pins(s);
+}
+
+/* Called before any vCPU may enter the guest */
+static void vm_state_change(void *opaque, bool running, RunState state)
+{
+    HPKVMState *s = opaque;
+    CPUState *cpu;
+
+    if (!running) {
+        return;
+    }
+    CPU_FOREACH(cpu) {
+        run_on_cpu(cpu, bind_vcpu, RUN_ON_CPU_HOST_PTR(s));
+    }
+    report(s);
+    if (!s->fallback && !all_bound()) {
+        exit(EXIT_FAILURE);
+    }
+    watch_pins(s);
+}
+
+void hpkvm_bind_init(HPKVMState *s)
+{
+    s->pin_timer = timer_new_ms(QEMU_CLOCK_REALTIME, pin_timer_cb, s);
+    qemu_add_vm_change_state_handler(vm_state_change, s);
+}
+
+bool hpkvm_vcpu_may_run(CPUState *cpu)
+{
+    HPKVMState *s = hpkvm_state();
+    AccelCPUState *a = cpu->accel;
+
+    if (!s->enabled || a->bound) {
+        return true;
+    }
+    if (!a->tried) {
+        /* hotplugged: it did not exist when the VM started */
+        bind_vcpu(cpu, RUN_ON_CPU_HOST_PTR(s));
+        report(s);
+        watch_pins(s);
+    }
+    return a->bound || s->fallback;
+}

@@ -1,0 +1,159 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/*
+ * HPKVM accelerator: query-hpkvm and "info hpkvm"
+ *
+ * Owns the view of the accelerator for people and management software.  Must
+ * succeed under every accelerator, and must not make a vCPU leave the guest.
+ */
+
+#include "qemu/osdep.h"
+#include "qemu/module.h"
+#include "qapi/error.h"
+#include "qapi/qapi-commands-hpkvm-target.h"
+#include "monitor/monitor.h"
+#include "hw/core/cpu.h"
+#include "system/kvm.h"
+#include "hpkvm-int.h"
+
+static HpkvmMode mode_from_kernel(uint32_t mode)
+{
+    switch (mode) {
+    case KVM_HPKVM_MODE_PASSTHROUGH:
+        return HPKVM_MODE_PASSTHROUGH;
+    case KVM_HPKVM_MODE_EMULATED:
+        return HPKVM_MODE_EMULATED;
+    default:
+        return HPKVM_MODE_UNBOUND;
+    }
+}
+
+/* What the kernel says of a bound vCPU */
+static void fill_bound(HpkvmVcpuInfo *info, CPUState *cpu)
+{
+    struct kvm_hpkvm_state state = {};
+
+    if (kvm_vcpu_ioctl(cpu, KVM_HPKVM_GET_STATE, &state) < 0) {
+        return;
+    }
+    info->mode = mode_from_kernel(state.mode);
+    info->reason = hpkvm_reason_from_kernel(state.reason);
+    info->promotions = state.promotions;
+    info->demotions = state.demotions;
+    info->captured = state.captured;
+    info->injected = state.injected;
+    info->direct_sent = state.direct_sent;
+    info->kicks = state.kicks;
+}
+
+static HpkvmVcpuInfo *vcpu_info(const HPKVMState *s, CPUState *cpu)
+{
+    HpkvmVcpuInfo *info = g_new0(HpkvmVcpuInfo, 1);
+    const AccelCPUState *a = cpu->accel;
+
+    info->cpu_index = cpu->cpu_index;
+    info->thread_id = cpu->thread_id;
+    info->mode = HPKVM_MODE_UNBOUND;
+    info->reason = s->enabled ? HPKVM_REASON_NOT_BOUND :
+                                HPKVM_REASON_NOT_ENABLED;
+    if (!a || !a->tried) {
+        info->message = hpkvm_reason_text(info->reason, -1, 0, "");
+        return info;
+    }
+
+    info->reason = a->reason;
+    if (a->bound) {
+        info->has_host_cpu = true;
+        info->host_cpu = a->host_cpu;
+        info->mode = HPKVM_MODE_EMULATED;
+        info->reason = HPKVM_REASON_UNKNOWN;
+        fill_bound(info, cpu);
+    }
+    if (info->reason != HPKVM_REASON_NONE) {
+        info->message = hpkvm_reason_text(info->reason, a->host_cpu, a->irq,
+                                          a->culprit);
+    }
+    return info;
+}
+
+HpkvmInfo *qmp_query_hpkvm(Error **errp)
+{
+    HpkvmInfo *info = g_new0(HpkvmInfo, 1);
+    HpkvmVcpuInfoList **tail = &info->vcpus;
+    HPKVMState *s = hpkvm_state();
+    CPUState *cpu;
+
+    if (!s) {
+        info->message = g_strdup("hpkvm is not the accelerator of this VM");
+        return info;
+    }
+
+    info->enabled = s->enabled;
+    info->present = s->present;
+    info->fallback = s->fallback;
+    info->features = hpkvm_feature_list(s->features);
+    info->host_features = hpkvm_feature_list(s->available);
+    info->message = g_strdup(s->disabled_reason);
+    if (s->nr_cores) {
+        info->cpus = hpkvm_format_cpus(s->cores, s->nr_cores);
+    }
+    CPU_FOREACH(cpu) {
+        QAPI_LIST_APPEND(tail, vcpu_info(s, cpu));
+    }
+    return info;
+}
+
+static void print_features(Monitor *mon, const char *title,
+                           const HpkvmFeatureList *list)
+{
+    monitor_printf(mon, "%s:", title);
+    if (!list) {
+        monitor_printf(mon, " none");
+    }
+    for (; list; list = list->next) {
+        monitor_printf(mon, " %s", HpkvmFeature_str(list->value));
+    }
+    monitor_printf(mon, "\n");
+}
+
+static void print_vcpu(Monitor *mon, const HpkvmVcpuInfo *info)
+{
+    monitor_printf(mon, "vCPU %" PRId64 ": %s", info->cpu_index,
+                   HpkvmMode_str(info->mode));
+    if (info->has_host_cpu) {
+        monitor_printf(mon, " on cpu %u", info->host_cpu);
+    }
+    if (info->message) {
+        monitor_printf(mon, ": %s", info->message);
+    }
+    monitor_printf(mon, "\n");
+    if (info->has_host_cpu) {
+        monitor_printf(mon, "  promotions %" PRIu64 ", demotions %" PRIu64
+                       ", captured %" PRIu64 ", injected %" PRIu64
+                       ", direct-sent %" PRIu64 ", kicks %" PRIu64 "\n",
+                       info->promotions, info->demotions, info->captured,
+                       info->injected, info->direct_sent, info->kicks);
+    }
+}
+
+static void hmp_info_hpkvm(Monitor *mon, const QDict *qdict)
+{
+    g_autoptr(HpkvmInfo) info = qmp_query_hpkvm(&error_abort);
+
+    monitor_printf(mon, "hpkvm support: %s%s%s\n",
+                   info->enabled ? "enabled" : "disabled",
+                   info->message ? ": " : "", info->message ?: "");
+    if (!info->enabled) {
+        return;
+    }
+    print_features(mon, "features", info->features);
+    print_features(mon, "host features", info->host_features);
+    for (HpkvmVcpuInfoList *l = info->vcpus; l; l = l->next) {
+        print_vcpu(mon, l->value);
+    }
+}
+
+static void hpkvm_register_monitor(void)
+{
+    monitor_register_hmp("hpkvm", true, hmp_info_hpkvm);
+}
+type_init(hpkvm_register_monitor);
