@@ -6,7 +6,7 @@
 #ifndef GUEST_START_H
 #define GUEST_START_H
 
-#define AP_BASE         0x8000  /* AP trampoline; a SIPI vector names its page */
+#define AP_BASE         0x8000  /* AP trampoline; page-aligned for SIPI */
 
 #ifndef __ASSEMBLER__
 #include "guest.h"
