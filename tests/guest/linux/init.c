@@ -1,0 +1,74 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/*
+ * The only process of a Linux test guest: mounts what it needs, runs the
+ * scenario named on the kernel's command line after "--", and ends the guest.
+ *
+ * Owns the choice of scenario and how the guest ends.  It must never return:
+ * a test that waits for a power-off would wait for a panic instead.
+ */
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mount.h>
+#include <sys/reboot.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include "load.h"
+
+static void setup(void)
+{
+	mkdir("/proc", 0755);
+	if (mount("proc", "/proc", "proc", 0, NULL))
+		perror("guest: mount /proc");
+	setvbuf(stdout, NULL, _IOLBF, 0);
+}
+
+/* steady SETTLE SECONDS: one measured window, then power off. */
+static void steady(int settle, int seconds)
+{
+	struct load *load = load_start();
+
+	sleep(settle);
+	load_window(load, seconds);
+	printf("guest: done\n");
+}
+
+/* forever: the same load, and a line a second to show that it moves. */
+static void forever(void)
+{
+	struct load *load = load_start();
+
+	for (unsigned int second = 1;; second++) {
+		sleep(1);
+		printf("guest: alive %u %lu\n", second, load_rounds(load));
+	}
+}
+
+/*
+ * The command line: steady SETTLE SECONDS | forever | reboot SECONDS |
+ * poweroff SECONDS | panic SECONDS, each after that much load.
+ */
+int main(int argc, char **argv)
+{
+	const char *scenario = argc > 1 ? argv[1] : "poweroff";
+	int first = argc > 2 ? atoi(argv[2]) : 1;
+
+	setup();
+	printf("guest: start %s\n", scenario);
+	if (!strcmp(scenario, "steady")) {
+		steady(first, argc > 3 ? atoi(argv[3]) : 10);
+	} else if (!strcmp(scenario, "forever")) {
+		forever();
+	} else {
+		load_start();
+		sleep(first);
+	}
+	printf("guest: ending by %s\n", scenario);
+	fflush(stdout);
+	if (!strcmp(scenario, "panic"))
+		_exit(1);	/* the kernel panics when init ends */
+	reboot(strcmp(scenario, "reboot") ? RB_POWER_OFF : RB_AUTOBOOT);
+	for (;;)
+		pause();
+}

@@ -1,0 +1,40 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/*
+ * The fixed load of a test guest: timers, idle time, IPIs and some work.
+ */
+#ifndef LOAD_H
+#define LOAD_H
+
+struct load;
+
+/*
+ * load_start() - start the load on every online CPU
+ *
+ * Each CPU gets a thread that sleeps 1 ms at a time, one that computes
+ * every 25 ms, and one that exchanges a byte with the next CPU's thread every
+ * 150 ms (an IPI each way, unless the other CPU is awake).  Returns a handle; the load never ends.
+ */
+struct load *load_start(void);
+
+/*
+ * load_window() - measure a window of @seconds under the load
+ *
+ * Marks its begin and its end with CPUID leaves that the hypervisor's tracing
+ * can see (WINDOW_BEGIN, WINDOW_END), and prints by how much each line of
+ * /proc/interrupts grew, CPU by CPU.  While it reads the counters the load
+ * stands still, so that they and the hypervisor's counts are of one window.
+ */
+void load_window(struct load *load, int seconds);
+
+/* load_rounds() - how many 1 ms sleeps all CPUs have done together */
+unsigned long load_rounds(const struct load *load);
+
+/*
+ * CPUID always exits, needs no privilege, and reaches KVM's kvm_cpuid
+ * tracepoint with the leaf number; "HPK" and a digit, in no range that any
+ * vendor uses.
+ */
+#define WINDOW_BEGIN	0x48504b01u
+#define WINDOW_END	0x48504b02u
+
+#endif

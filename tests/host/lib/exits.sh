@@ -1,0 +1,48 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+#
+# Shell functions, for use inside the emulated host, that count VM exits in a
+# window which the guest itself marks.  Sourced, never run.
+#
+# The kernel counts: histogram triggers on KVM's tracepoints, switched on and
+# off by the CPUID leaves of tests/guest/linux/load.h.  So the count is exact,
+# costs no exit, and works on an unpatched kernel too.
+
+EVENTS=/sys/kernel/tracing/events/kvm
+WINDOW_BEGIN=0x48504b01
+WINDOW_END=0x48504b02
+
+# Event and what to count it by.
+_EXIT_COUNTS='kvm_exit:vcpu_id,exit_reason
+kvm_msr:ecx,write
+kvm_hypercall:nr'
+
+# exits_arm: start from zero, counting nothing until the next window.
+exits_arm() {
+	exits_disarm
+	for _count in $_EXIT_COUNTS; do
+		_event=${_count%%:*}
+		echo "hist:keys=${_count#*:}:size=2048:pause" \
+			>$EVENTS/$_event/trigger || return 1
+		echo "enable_hist:kvm:$_event if function==$WINDOW_BEGIN" \
+			>>$EVENTS/kvm_cpuid/trigger || return 1
+		echo "disable_hist:kvm:$_event if function==$WINDOW_END" \
+			>>$EVENTS/kvm_cpuid/trigger || return 1
+	done
+}
+
+# exits_save DIRECTORY: write the counts there, one file an event.
+exits_save() {
+	for _count in $_EXIT_COUNTS; do
+		_event=${_count%%:*}
+		cat $EVENTS/$_event/hist >"$1/$_event" || return 1
+	done
+}
+
+exits_disarm() {
+	for _count in $_EXIT_COUNTS; do
+		_event=${_count%%:*}
+		echo "!enable_hist:kvm:$_event" >$EVENTS/kvm_cpuid/trigger
+		echo "!disable_hist:kvm:$_event" >$EVENTS/kvm_cpuid/trigger
+		echo "!hist:keys=${_count#*:}" >$EVENTS/$_event/trigger
+	done 2>/dev/null
+}

@@ -1,0 +1,99 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+#
+# Shell functions, for use inside the emulated host, that start and steer test
+# VMs.  Sourced, never run.  A VM called NAME keeps its files in /tmp/vm/NAME:
+# serial (the guest's console), log (QEMU's own output), qmp (its answers).
+#
+# Variables that may be set before vm_start:
+#   VM_CPU    CPU model                      (host)
+#   VM_SMP    number of vCPUs                (2)
+#   VM_KERNEL guest kernel                   ($GUEST_KERNEL)
+#   VM_INITRD guest initramfs                ($FILES/linux.cpio.zst)
+#   VM_ARGS   further arguments for QEMU     (none)
+
+VM_DIR=/tmp/vm
+
+# vm_start NAME ACCEL SCENARIO [ARGUMENT...]
+vm_start() {
+	_name=$1 _accel=$2
+	shift 2
+	_dir=$VM_DIR/$_name
+	rm -rf "$_dir"
+	mkdir -p "$_dir"
+	mkfifo "$_dir/qmp.in" "$_dir/qmp.out"
+	: >"$_dir/serial"
+	# shellcheck disable=SC2086  # VM_ARGS is a list of words
+	qemu-system-x86_64 -name "$_name,debug-threads=on" \
+		-nodefaults -display none -machine q35 \
+		-accel "$_accel" -cpu "${VM_CPU:-host}" \
+		-smp "${VM_SMP:-2}" -m 192 \
+		-serial "file:$_dir/serial" -qmp "pipe:$_dir/qmp" \
+		-kernel "${VM_KERNEL:-$GUEST_KERNEL}" \
+		-initrd "${VM_INITRD:-$FILES/linux.cpio.zst}" \
+		-append "console=ttyS0 quiet panic=-1 -- $*" \
+		$VM_ARGS >"$_dir/log" 2>&1 &
+	echo $! >"$_dir/pid"
+	cat "$_dir/qmp.out" >"$_dir/qmp" &
+	# Held open by this shell, or QEMU would see the end of its input.
+	eval "exec $(_vm_fd "$_name")>\"$_dir/qmp.in\""
+	vm_qmp "$_name" '{"execute":"qmp_capabilities"}'
+}
+
+# One descriptor for each of up to five names: 5 to 9, by order of first use.
+_vm_fd() {
+	grep -qsx "$1" /tmp/vm-names || echo "$1" >>/tmp/vm-names
+	echo $((4 + $(grep -nx "$1" /tmp/vm-names | cut -d: -f1)))
+}
+
+vm_pid() { cat "$VM_DIR/$1/pid"; }
+
+vm_alive() {
+	[ -d "/proc/$(vm_pid "$1")" ] &&
+		! grep -q '^State:.Z' "/proc/$(vm_pid "$1")/status"
+}
+
+# vm_qmp NAME JSON: send a command; the answer appears in the file qmp.
+vm_qmp() { eval "echo '$2' >&$(_vm_fd "$1")"; }
+
+# vm_ask NAME JSON: send a command and print its answer, waiting at most 10 s.
+vm_ask() {
+	_before=$(grep -c '"return"\|"error"' "$VM_DIR/$1/qmp")
+	vm_qmp "$1" "$2"
+	_tries=0
+	while [ "$(grep -c '"return"\|"error"' "$VM_DIR/$1/qmp")" -le \
+		"$_before" ]; do
+		_tries=$((_tries + 1))
+		[ $_tries -lt 100 ] && vm_alive "$1" || return 1
+		sleep 0.1
+	done
+	grep '"return"\|"error"' "$VM_DIR/$1/qmp" | tail -n 1
+}
+
+# vm_wait_for NAME SECONDS PATTERN [COUNT]: until the console has COUNT (1)
+# lines that match; fails at the time limit or when QEMU ends before.
+vm_wait_for() {
+	_deadline=$(($(date +%s) + $2))
+	while :; do
+		_found=$(grep -ac "$3" "$VM_DIR/$1/serial")
+		[ "$_found" -ge "${4:-1}" ] && return 0
+		vm_alive "$1" && [ "$(date +%s)" -lt $_deadline ] || break
+		sleep 0.2
+	done
+	[ "$(grep -ac "$3" "$VM_DIR/$1/serial")" -ge "${4:-1}" ]
+}
+
+# vm_wait_end NAME SECONDS: until QEMU ends by itself.
+vm_wait_end() {
+	_deadline=$(($(date +%s) + $2))
+	while vm_alive "$1"; do
+		[ "$(date +%s)" -lt $_deadline ] || return 1
+		sleep 0.2
+	done
+}
+
+# vm_kill NAME [SIGNAL]: end QEMU by a signal (KILL) and reap it.
+vm_kill() {
+	kill -s "${2:-KILL}" "$(vm_pid "$1")" 2>/dev/null
+	wait "$(vm_pid "$1")" 2>/dev/null
+	return 0
+}
