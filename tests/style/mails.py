@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 """
 A series as the mails that a reviewer would get: new files in the diff.
+Copies of the other project's headers are left out; they are checked there.
 
 No git tree is needed, so it works on the plain trees of the build directory.
 """
@@ -26,5 +27,6 @@ def mails(project):
         subject, _, body = patch.message.partition("\n")
         yield patch, "From: %s\nDate: %s\nSubject: [PATCH] %s\n%s---\n\n%s%s" % (
             patch.author, patch.date, subject, body.rstrip("\n") + "\n",
-            "".join(new_file_diff(project, p) for p in patch.new_files),
+            "".join(new_file_diff(project, p) for p in patch.new_files
+                    if p not in series.SHARED),
             patch.diff.decode())
