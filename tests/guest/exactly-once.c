@@ -25,7 +25,7 @@
 #define LVT_ONE_SHOT    0
 
 /*
- * Vectors: base + the sender's CPU number. They lie where the host has something
+ * Vectors: base + the sender's CPU number. They lie where the host has things
  * of its own: exceptions (22 to 25 are reserved ones, without an error code),
  * int 0x80, and class 15.
  */
@@ -117,6 +117,7 @@ static uint64_t calibrate(void)
     uint64_t tsc = rdtsc();
 
     while (((pm_timer() - start) & 0xffffff) < PM_TIMER_HZ / 50) {
+        cpu_pause();
     }
     return (rdtsc() - tsc) / 20;
 }
@@ -442,7 +443,8 @@ static void report(void)
         }
         print("# %s: sent %lu received %lu lost %lu doubled %lu\n",
               sources[s].name, sum.sent, sum.received, sum.lost, sum.doubled);
-        tap_ok(sum.sent && sum.sent == sum.received && !sum.doubled, "%s: each arrived once", sources[s].name);
+        tap_ok(sum.sent && sum.sent == sum.received && !sum.doubled,
+               "%s: each arrived once", sources[s].name);
         all.sent += sum.sent;
         all.received += sum.received;
         all.lost += sum.lost;
