@@ -19,7 +19,6 @@
  * no attention: the device by the file's, VMs and vCPUs by their memfds'.
  */
 
-#define _GNU_SOURCE
 #include <cpuid.h>
 #include <dlfcn.h>
 #include <errno.h>
