@@ -10,8 +10,9 @@
 #define ESR_RECEIVE_ILLEGAL     (1u << 6)
 #define VEC_NMI                 2
 
+/* volatile: written by interrupt handlers */
 static volatile unsigned hits[256], order[256], taken;
-static volatile unsigned nmis[GUEST_MAX_CPUS];
+static volatile unsigned nmis[GUEST_MAX_CPUS]; /* volatile: by NMI handlers */
 
 static void on_irq(struct isr_frame *f)
 {
@@ -61,6 +62,7 @@ static void illegal_vectors(void)
     apic_write(APIC_LVTT, 5);
     apic_write(APIC_TMICT, 1000);
     while (apic_read(APIC_TMCCT)) {
+        continue;
     }
     pending = irr_below_16();
     apic_write(APIC_LVTT, APIC_LVT_MASKED);

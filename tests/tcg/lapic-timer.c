@@ -37,6 +37,7 @@ static void arm_and_wait_for_zero(uint32_t lvtt)
     apic_write(APIC_LVTT, lvtt);
     apic_write(APIC_TMICT, COUNT);
     while (apic_read(APIC_TMCCT)) {
+        continue;
     }
 }
 
@@ -112,6 +113,7 @@ static void no_interrupt_when_masked(void)
     apic_write(APIC_LVTT, APIC_LVT_MASKED | VEC);
     apic_write(APIC_TMICT, COUNT);
     while (apic_read(APIC_TMCCT)) {
+        continue;
     }
     n = apic_test(APIC_IRR, VEC);
     apic_write(APIC_LVTT, VEC);

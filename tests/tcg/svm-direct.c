@@ -13,9 +13,13 @@
 #define VEC_NMI         2
 #define NMI_ICR         (APIC_ICR_SELF | APIC_ICR_NMI | APIC_ICR_ASSERT)
 
-static volatile unsigned hits, nmis, virtuals, ran;
-static volatile uint64_t guest_tsc, deadline_tsc, fired_tsc;
-static volatile unsigned while_raised, after_lower;
+/* volatile: written by interrupt handlers */
+static volatile unsigned hits, nmis, virtuals;
+static volatile uint64_t fired_tsc; /* volatile: the same */
+
+/* volatile: written by the guest while svm_run() runs it */
+static volatile unsigned ran, while_raised, after_lower;
+static volatile uint64_t guest_tsc, deadline_tsc; /* volatile: the same */
 
 static void on_irq(struct isr_frame *f)
 {
@@ -131,6 +135,7 @@ static void guest_spin(void)
 
     ran = 1;
     while (rdtsc() < end) {
+        continue;
     }
     vmmcall();
 }
@@ -192,7 +197,8 @@ static void run_to_vmmcall(void (*fn)(void), const char *name)
  * event as @info; injected, it comes back until it can be delivered, once.
  */
 static void redelivery(const char *name, void (*fn)(void), uint32_t info,
-                       uint8_t vector, volatile unsigned *count)
+                       uint8_t vector,
+                       volatile unsigned *count) /* volatile: see above */
 {
     bool is_intr = (info & 0x700) == EVENT_INTR;
     uint32_t got;

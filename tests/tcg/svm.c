@@ -20,7 +20,6 @@ static char *stack;
 /* RBX RCX RDX RBP RSI RDI R8-R15; RAX and RSP are in the VMCB. */
 static uint64_t gprs[14];
 
-void svm_enter(uint64_t vmcb_pa, uint64_t *regs);
 asm(".globl svm_enter\n"
     "svm_enter:\n"
     "   push %rbx; push %rbp; push %r12; push %r13; push %r14; push %r15\n"
@@ -47,22 +46,22 @@ asm(".globl svm_enter\n"
 
 uint32_t svm_get32(unsigned field)
 {
-    return *(volatile uint32_t *)(vmcb + field);
+    return *(volatile uint32_t *)(vmcb + field); /* volatile: VMRUN */
 }
 
 uint64_t svm_get64(unsigned field)
 {
-    return *(volatile uint64_t *)(vmcb + field);
+    return *(volatile uint64_t *)(vmcb + field); /* volatile: VMRUN */
 }
 
 void svm_set32(unsigned field, uint32_t v)
 {
-    *(volatile uint32_t *)(vmcb + field) = v;
+    *(volatile uint32_t *)(vmcb + field) = v; /* volatile: VMRUN */
 }
 
 void svm_set64(unsigned field, uint64_t v)
 {
-    *(volatile uint64_t *)(vmcb + field) = v;
+    *(volatile uint64_t *)(vmcb + field) = v; /* volatile: VMRUN */
 }
 
 static void set_segment(unsigned field, uint16_t selector, uint16_t attrib)

@@ -73,6 +73,9 @@ void svm_skip_vmmcall(void);
 /* Intercept reads and writes of @msr (below 0x2000), or let both through. */
 void svm_intercept_msr(uint32_t msr, bool on);
 
+/* svm.c's own: GPRs in, VMRUN, GPRs out; leaves with GIF 0. */
+void svm_enter(uint64_t vmcb_pa, uint64_t *regs);
+
 uint32_t svm_get32(unsigned field);
 uint64_t svm_get64(unsigned field);
 void svm_set32(unsigned field, uint32_t v);

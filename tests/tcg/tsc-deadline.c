@@ -219,6 +219,7 @@ static void after_deadline(const char *name, void (*act)(void))
         deadline_mode();
         set(rdtsc() + 30000);
         while (rdtsc() < per_cpu[0].deadline) {
+            continue;
         }
         act();
         no_irr += !apic_test(APIC_IRR, VEC);
