@@ -26,11 +26,19 @@ fi
 
 jobs=${HP_JOBS:-$(nproc)}
 
-# part NAME COMMAND...: run it, and note its seconds for "make check".
+# part NAME COMMAND...: run it, and note its seconds for "make check".  A command
+# that fails inside a function ends it: never call this in a condition, where
+# bash would ignore set -e.
 part() {
-	local name=$1 start=$SECONDS status=0
+	local name=$1 start=$SECONDS status
 	shift
-	"$@" || status=$?
+	set +e
+	(
+		set -e
+		"$@"
+	)
+	status=$?
 	echo "$name $((SECONDS - start))" >>"$build/times.log"
+	set -e
 	return $status
 }
