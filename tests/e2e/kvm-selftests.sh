@@ -1,0 +1,22 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+#
+# Runs inside the emulated host: the KVM selftests of dedicated cores, each
+# result of each program a result of its own.  A program that reports fewer
+# results than it planned is a failure more.
+
+for program in "$FILES"/hpkvm_*_test; do
+	name=$(basename "$program")
+	timeout 900 "$program" >/tmp/selftest 2>&1
+	status=$?
+	planned=$(sed -n 's/^1\.\.//p' /tmp/selftest)
+	run=$(grep -Ec '^(not )?ok [0-9]+ ' /tmp/selftest)
+	# "ok 3 suite.test # SKIP why" -> "ok - program: suite.test # SKIP why"
+	sed -En "s/^((not )?ok) [0-9]+ (.*)/\1 - $name: \3/p" /tmp/selftest
+	if [ "${planned:-0}" -ne "$run" ] || [ "$run" -eq 0 ]; then
+		echo "not ok - $name: ran to its end (status $status, $run of" \
+			"${planned:-?} results)"
+	fi
+	if grep -q '^not ok' /tmp/selftest || [ $status -ne 0 ]; then
+		sed 's/^/# /' /tmp/selftest
+	fi
+done
