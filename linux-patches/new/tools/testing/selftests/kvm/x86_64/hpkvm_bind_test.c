@@ -7,7 +7,6 @@
  * be leased (no device interrupt routed to it) beside CPU 0.
  */
 #define _GNU_SOURCE
-#include <pthread.h>
 #include <sched.h>
 #include <sys/mount.h>
 #include <sys/stat.h>
@@ -80,6 +79,8 @@ TEST_F(bind, enable_cap_arguments)
 				      KVM_HPKVM_F_ALL + 1));
 	EXPECT_EQ(EINVAL, errno);
 	EXPECT_EQ(-1, __vm_enable_cap(vm, KVM_CAP_X86_HPKVM, BIT_ULL(32)));
+	EXPECT_EQ(EINVAL, errno);
+	EXPECT_EQ(-1, __vm_enable_cap(vm, KVM_CAP_X86_HPKVM, 0));
 	EXPECT_EQ(EINVAL, errno);
 
 	cap.flags = 1;
@@ -242,74 +243,34 @@ TEST_F(bind, no_lapic)
 	kvm_vm_free(vm);
 }
 
-/* A thread that holds a lease until told to give it back. */
-struct holder {
-	pthread_t thread;
-	struct kvm_vm *vm;
-	uint32_t cpu;
-	pthread_barrier_t *bound;
-	pthread_barrier_t *release;
-	int err;
-};
-
-static void *hold(void *arg)
-{
-	struct holder *h = arg;
-	struct kvm_vcpu *vcpu = vm_vcpu_add(h->vm, 0, NULL);
-
-	h->err = hpkvm_bind(vcpu, h->cpu, NULL);
-	pthread_barrier_wait(h->bound);
-	pthread_barrier_wait(h->release);
-	if (!h->err)
-		hpkvm_unbind(vcpu);
-	return NULL;
-}
-
+/* With all but two CPUs offline and one leased, the other is the last. */
 TEST_F_TIMEOUT(bind, last_housekeeping_cpu, 120)
 {
-	struct holder holders[MAX_CPUS] = {};
-	pthread_barrier_t bound, release;
-	cpu_set_t free_cpus;
-	uint32_t cores[MAX_CPUS];
-	unsigned int nr, i;
-	uint32_t cpu, last = 0;
+	struct kvm_vcpu *other = vm_vcpu_add(self->vm, 1, NULL);
+	bool taken[MAX_CPUS] = {};
+	uint32_t cpu;
 
-	nr = hpkvm_find_cores(cores, MAX_CPUS);
-	ASSERT_EQ(0, sched_getaffinity(0, sizeof(free_cpus), &free_cpus));
-
-	pthread_barrier_init(&bound, NULL, 2);
-	pthread_barrier_init(&release, NULL, nr + 1);
-	for (i = 0; i < nr; i++) {
-		struct holder *h = &holders[i];
-
-		h->vm = hpkvm_vm_create(1, KVM_HPKVM_F_DIRECT_IRQ);
-		h->cpu = cores[i];
-		h->bound = &bound;
-		h->release = &release;
-		ASSERT_EQ(0, pthread_create(&h->thread, NULL, hold, h));
-		pthread_barrier_wait(&bound);
-		if (!h->err)
-			CPU_CLR(cores[i], &free_cpus);
+	for (cpu = 1; cpu < get_nprocs_conf() && cpu < MAX_CPUS; cpu++) {
+		if (cpu != self->core)
+			taken[cpu] = set_online(cpu, false);
 	}
+	EXPECT_EQ(2, get_nprocs());
 
-	/* However many cores there are, one CPU at least is the host's. */
-	EXPECT_GE(CPU_COUNT(&free_cpus), 1);
-	if (CPU_COUNT(&free_cpus) == 1) {
-		for (cpu = 0; cpu < MAX_CPUS; cpu++) {
-			if (CPU_ISSET(cpu, &free_cpus))
-				last = cpu;
-		}
-		EXPECT_TRUE(refused(self->vcpu, last, EBUSY, KVM_HPKVM_REASON_CPU_LAST));
-	}
+	EXPECT_EQ(0, hpkvm_bind(self->vcpu, self->core, NULL));
+	EXPECT_TRUE(refused(other, 0, EBUSY, KVM_HPKVM_REASON_CPU_LAST));
+	EXPECT_EQ(0, hpkvm_unbind(self->vcpu));
 
-	pthread_barrier_wait(&release);
-	for (i = 0; i < nr; i++) {
-		pthread_join(holders[i].thread, NULL);
-		kvm_vm_free(holders[i].vm);
+	for (cpu = 1; cpu < MAX_CPUS; cpu++) {
+		if (taken[cpu])
+			EXPECT_TRUE(set_online(cpu, true));
 	}
-	if (CPU_COUNT(&free_cpus) != 1)
-		SKIP(return, "%d CPUs can't be leased; the test needs all but one",
-		     CPU_COUNT(&free_cpus));
+}
+
+TEST_F(bind, leased_cpu_stays_online)
+{
+	ASSERT_EQ(0, hpkvm_bind(self->vcpu, self->core, NULL));
+	EXPECT_FALSE(set_online(self->core, false));
+	EXPECT_EQ(0, hpkvm_unbind(self->vcpu));
 }
 
 /*

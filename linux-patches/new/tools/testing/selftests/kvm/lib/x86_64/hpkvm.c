@@ -54,7 +54,8 @@ struct kvm_hpkvm_state hpkvm_state(struct kvm_vcpu *vcpu)
 
 unsigned int hpkvm_find_cores(uint32_t *cores, unsigned int max)
 {
-	int cpu = get_nprocs_conf();
+	int err, cpu = get_nprocs_conf();
+	struct kvm_hpkvm_bind bind;
 	struct kvm_vcpu *vcpu;
 	unsigned int nr = 0;
 	struct kvm_vm *vm;
@@ -65,8 +66,13 @@ unsigned int hpkvm_find_cores(uint32_t *cores, unsigned int max)
 	vm = hpkvm_vm_create(1, KVM_HPKVM_F_DIRECT_IRQ);
 	vcpu = vm_vcpu_add(vm, 0, NULL);
 	while (nr < max && --cpu >= 0) {
-		if (hpkvm_bind(vcpu, cpu, NULL))
+		err = hpkvm_bind(vcpu, cpu, &bind);
+		if (err) {
+			ksft_print_msg("CPU %d can't be leased: errno %d, reason %u, irq %u, culprit '%.32s'\n",
+				       cpu, err, bind.reason, bind.irq,
+				       bind.culprit);
 			continue;
+		}
 		TEST_ASSERT(!hpkvm_unbind(vcpu), "Can't unbind CPU %d", cpu);
 		cores[nr++] = cpu;
 	}
