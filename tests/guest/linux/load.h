@@ -19,8 +19,8 @@ struct load *load_start(void);
 /*
  * load_window() - measure a window of @seconds under the load
  *
- * Marks its begin and its end with CPUID leaves that the hypervisor's tracing
- * can see (WINDOW_BEGIN, WINDOW_END), and prints by how much each line of
+ * Marks its begin and its end with exits that the hypervisor's tracing can see
+ * (WINDOW_BEGIN, WINDOW_END), and prints by how much each line of
  * /proc/interrupts grew, CPU by CPU.  While it reads the counters the load
  * stands still, so that they and the hypervisor's counts are of one window.
  */
@@ -30,9 +30,10 @@ void load_window(struct load *load, int seconds);
 unsigned long load_rounds(const struct load *load);
 
 /*
- * CPUID always exits, needs no privilege, and reaches KVM's kvm_cpuid
- * tracepoint with the leaf number; "HPK" and a digit, in no range that any
- * vendor uses.
+ * The begin is a CPUID leaf: CPUID always exits, needs no privilege, and
+ * reaches KVM's kvm_cpuid tracepoint with the leaf number.  The end is a
+ * hypercall: from user space KVM refuses it, after its kvm_hypercall tracepoint
+ * has seen the number.  "HPK" and a digit, in no range that anybody uses.
  */
 #define WINDOW_BEGIN	0x48504b01u
 #define WINDOW_END	0x48504b02u

@@ -23,6 +23,9 @@ HOUSEKEEPING = 2
 # first guess is off by more than KVM's default tolerance, KVM then wants TSC
 # scaling, does not have it, and gives guests an unusable TSC offset.
 TSC_TOLERANCE = 'kvm.tsc_tolerance_ppm=100000'
+# At boot Linux wants ten timer interrupts within a calibrated delay, or panics;
+# a busy machine cannot promise that.
+NO_TIMER_CHECK = 'no_timer_check'
 
 
 def _has_tsc_deadline(qemu):
@@ -50,7 +53,7 @@ def _has_tsc_deadline(qemu):
 
 def _kernel_arguments(options):
     words = ['console=ttyS0', 'loglevel=6', 'panic=-1', 'tsc=reliable',
-             TSC_TOLERANCE]
+             TSC_TOLERANCE, NO_TIMER_CHECK]
     if options.smp > HOUSEKEEPING:
         cpus = f'{HOUSEKEEPING}-{options.smp - 1}'
         words += [f'nohz_full={cpus}', f'rcu_nocbs={cpus}',

@@ -4,8 +4,9 @@
 # window which the guest itself marks.  Sourced, never run.
 #
 # The kernel counts: histogram triggers on KVM's tracepoints, switched on and
-# off by the CPUID leaves of tests/guest/linux/load.h.  So the count is exact,
-# costs no exit, and works on an unpatched kernel too.
+# off by the marks of tests/guest/linux/load.h.  So the count is exact, costs
+# no exit, and works on an unpatched kernel too.  One event cannot both switch a
+# histogram on and off: the begin is a CPUID leaf, the end a hypercall.
 
 EVENTS=/sys/kernel/tracing/events/kvm
 WINDOW_BEGIN=0x48504b01
@@ -22,11 +23,11 @@ exits_arm() {
 	for _count in $_EXIT_COUNTS; do
 		_event=${_count%%:*}
 		echo "hist:keys=${_count#*:}:size=2048:pause" \
-			>$EVENTS/$_event/trigger || return 1
+			>>$EVENTS/$_event/trigger || return 1
 		echo "enable_hist:kvm:$_event if function==$WINDOW_BEGIN" \
 			>>$EVENTS/kvm_cpuid/trigger || return 1
-		echo "disable_hist:kvm:$_event if function==$WINDOW_END" \
-			>>$EVENTS/kvm_cpuid/trigger || return 1
+		echo "disable_hist:kvm:$_event if nr==$WINDOW_END" \
+			>>$EVENTS/kvm_hypercall/trigger || return 1
 	done
 }
 
@@ -41,8 +42,8 @@ exits_save() {
 exits_disarm() {
 	for _count in $_EXIT_COUNTS; do
 		_event=${_count%%:*}
-		echo "!enable_hist:kvm:$_event" >$EVENTS/kvm_cpuid/trigger
-		echo "!disable_hist:kvm:$_event" >$EVENTS/kvm_cpuid/trigger
-		echo "!hist:keys=${_count#*:}" >$EVENTS/$_event/trigger
+		echo "!enable_hist:kvm:$_event" >>$EVENTS/kvm_cpuid/trigger
+		echo "!disable_hist:kvm:$_event" >>$EVENTS/kvm_hypercall/trigger
+		echo "!hist:keys=${_count#*:}" >>$EVENTS/$_event/trigger
 	done 2>/dev/null
 }

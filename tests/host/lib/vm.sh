@@ -34,8 +34,9 @@ vm_start() {
 		$VM_ARGS >"$_dir/log" 2>&1 &
 	echo $! >"$_dir/pid"
 	cat "$_dir/qmp.out" >"$_dir/qmp" &
-	# Held open by this shell, or QEMU would see the end of its input.
-	eval "exec $(_vm_fd "$_name")>\"$_dir/qmp.in\""
+	# Held open by this shell, for reading too: a QEMU that has ended must
+	# neither block the opening nor raise SIGPIPE.
+	eval "exec $(_vm_fd "$_name")<>\"$_dir/qmp.in\""
 	vm_qmp "$_name" '{"execute":"qmp_capabilities"}'
 }
 
@@ -97,3 +98,23 @@ vm_kill() {
 	wait "$(vm_pid "$1")" 2>/dev/null
 	return 0
 }
+
+# vm_dedicated NAME COUNT: COUNT vCPUs are in passthrough mode, or will be
+# within 10 s; prints what QEMU says when they are not.
+vm_dedicated() {
+	_deadline=$(($(date +%s) + 10))
+	while :; do
+		_answer=$(vm_ask "$1" '{"execute":"query-hpkvm"}')
+		_count=$(echo "$_answer" |
+			 grep -o '"mode": "passthrough"' | wc -l)
+		[ "$_count" -eq "$2" ] && return 0
+		[ "$(date +%s)" -lt $_deadline ] || break
+		sleep 0.5
+	done
+	echo "$_answer"
+	cat "$VM_DIR/$1/log"
+	return 1
+}
+
+# vm_count NAME PATTERN: lines of the guest's console that match.
+vm_count() { grep -ac "$2" "$VM_DIR/$1/serial"; }

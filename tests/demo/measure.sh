@@ -1,0 +1,63 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+#
+# Runs inside the emulated host: boots the same guest once under each
+# accelerator and leaves what the kernel and the guest counted in
+# /host/results/NAME.  Judges nothing.
+#
+# Usage: measure.sh SETTLE SECONDS NAME=ACCELERATOR...
+
+. /host/tests/host/lib/vm.sh
+. /host/tests/host/lib/exits.sh
+
+BOOT_LIMIT=${BOOT_LIMIT:-180}
+settle=$1 seconds=$2
+shift 2
+
+die() {
+	echo "measure: $*" >&2
+	exit 1
+}
+
+show() {	# what went wrong with a VM
+	tail -n 5 "$VM_DIR/$1/log" "$VM_DIR/$1/serial" >&2
+}
+
+save_counters() {	# KVM's own statistics of each vCPU, for the record
+	for vcpu in /sys/kernel/debug/kvm/*/vcpu*; do
+		for file in "$vcpu"/hpkvm_* "$vcpu"/nmi_injections; do
+			[ -f "$file" ] || continue
+			echo "${vcpu##*/} ${file##*/} $(cat "$file")"
+		done
+	done >"$1/counters"
+}
+
+measure() {	# name, accelerator
+	results=/host/results/$1
+	mkdir -p "$results"
+	echo "$1: booting a guest with -accel $2"
+	exits_arm || die "the kernel cannot count exits (CONFIG_HIST_TRIGGERS)"
+	VM_ARGS=-no-shutdown
+	vm_start "$1" "$2" steady "$settle" "$seconds"
+	if ! vm_wait_for "$1" "$BOOT_LIMIT" 'guest: start'; then
+		show "$1"
+		die "$1: the guest did not boot"
+	fi
+	echo "$1: the guest is up, its load runs; measuring $seconds s"
+	vm_ask "$1" '{"execute":"query-hpkvm"}' >"$results/query-hpkvm"
+	if ! vm_wait_for "$1" "$BOOT_LIMIT" 'guest: done'; then
+		show "$1"
+		die "$1: the guest did not finish"
+	fi
+	echo "$1: done"
+	exits_save "$results" || die "cannot read the counts"
+	save_counters "$results"
+	grep -a '^[a-z]*: ' "$VM_DIR/$1/serial" | tr -d '\r' >"$results/guest"
+	cp "$VM_DIR/$1/log" "$results/log"
+	vm_qmp "$1" '{"execute":"quit"}'
+	vm_wait_end "$1" 20 || vm_kill "$1"
+	exits_disarm
+}
+
+for run in "$@"; do
+	measure "${run%%=*}" "${run#*=}"
+done

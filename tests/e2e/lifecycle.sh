@@ -1,0 +1,70 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+#
+# Runs inside the emulated host: a dedicated guest runs, pauses, resumes,
+# reboots, powers off and panics, its QEMU ends in an orderly way and by
+# SIGKILL, and after each end the cores serve the host as any other.
+
+. /host/tests/host/lib/tap.sh
+. /host/tests/host/lib/vm.sh
+
+ACCEL=${ACCEL:-hpkvm,cpus=2-3}
+PASSTHROUGH=${PASSTHROUGH:-2}
+BOOT=90
+
+# The cores came back: timer, IPIs and scheduling work on both.
+cores_work() {	# after what
+	ok "core 2 serves the host after $1" "$FILES/core-check" 2
+	ok "core 3 serves the host after $1" "$FILES/core-check" 3
+}
+
+begin() {	# name, scenario
+	vm_start "$1" "$ACCEL" $2
+	ok "$1: the guest boots" vm_wait_for "$1" $BOOT 'guest: start'
+	ok "$1: its vCPUs are in passthrough" vm_dedicated "$1" "$PASSTHROUGH"
+}
+
+stands_still() {
+	_before=$(vm_count "$1" 'guest: alive')
+	sleep 3
+	[ "$(vm_count "$1" 'guest: alive')" -eq "$_before" ]
+}
+
+moves_on() {
+	_now=$(vm_count "$1" 'guest: alive')
+	vm_wait_for "$1" 30 'guest: alive' $((_now + 3))
+}
+
+begin quit forever
+ok "quit: the guest makes progress" moves_on quit
+vm_ask quit '{"execute":"stop"}' >/dev/null
+ok "quit: a paused guest stands still" stands_still quit
+vm_ask quit '{"execute":"cont"}' >/dev/null
+ok "quit: a resumed guest makes progress" moves_on quit
+ok "quit: its vCPUs are in passthrough again" vm_dedicated quit "$PASSTHROUGH"
+vm_qmp quit '{"execute":"quit"}'
+ok "quit: QEMU ends" vm_wait_end quit 20
+cores_work "QEMU's quit"
+
+begin killed forever
+ok "killed: the guest makes progress" moves_on killed
+vm_kill killed KILL
+ok "killed: QEMU is gone" vm_wait_end killed 20
+cores_work "SIGKILL"
+
+begin reboot "reboot 2"
+ok "reboot: the guest boots three times" \
+	vm_wait_for reboot $((3 * BOOT)) 'guest: start' 3
+ok "reboot: its vCPUs are in passthrough" vm_dedicated reboot "$PASSTHROUGH"
+vm_kill reboot TERM
+ok "reboot: QEMU is gone" vm_wait_end reboot 20
+cores_work "guest reboots and SIGTERM"
+
+begin poweroff "poweroff 2"
+ok "poweroff: QEMU ends by itself" vm_wait_end poweroff 60
+cores_work "the guest's power-off"
+
+VM_ARGS=-no-reboot
+begin panic "panic 2"
+ok "panic: QEMU ends by itself" vm_wait_end panic 60
+ok "panic: it was a panic" grep -q 'Kernel panic' $VM_DIR/panic/serial
+cores_work "the guest's panic"

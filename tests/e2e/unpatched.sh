@@ -1,0 +1,24 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+#
+# Runs inside an emulated host whose kernel is not ours: -accel hpkvm is stock
+# KVM and says so once; with fallback=off it is an error before the guest runs.
+
+. /host/tests/host/lib/tap.sh
+. /host/tests/host/lib/vm.sh
+
+VM_ARGS=-no-shutdown
+vm_start fallback hpkvm,cpus=2-3 steady 1 1
+ok "the guest boots on an unpatched kernel" \
+	vm_wait_for fallback 120 'guest: start'
+ok "no vCPU is in passthrough" vm_dedicated fallback 0
+ok "the guest does its work" vm_wait_for fallback 60 'guest: done'
+ok "QEMU says why, in one line" \
+	[ "$(grep -c hpkvm $VM_DIR/fallback/log)" -eq 1 ]
+vm_qmp fallback '{"execute":"quit"}'
+ok "QEMU ends" vm_wait_end fallback 30
+
+vm_start refused hpkvm,cpus=2-3,fallback=off poweroff 1
+ok "with fallback=off QEMU ends" vm_wait_end refused 60
+ok "the guest did not run" [ "$(vm_count refused 'guest:')" -eq 0 ]
+ok "QEMU says why" grep -q hpkvm $VM_DIR/refused/log
+sed 's/^/# /' $VM_DIR/fallback/log $VM_DIR/refused/log

@@ -1,0 +1,19 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+#
+# Shell functions that print results in TAP form.  Sourced, never run.  The
+# plan is the runner's business (tests/e2e/run-in-host).
+
+# ok NAME COMMAND...: the test passes when COMMAND does.
+ok() {
+	_name=$1
+	shift
+	if "$@" >/tmp/tap-output 2>&1; then
+		echo "ok - $_name"
+	else
+		echo "not ok - $_name"
+		echo "# failed: $*"
+	fi
+	sed 's/^/# /' /tmp/tap-output
+}
+
+not() { ! "$@"; }
