@@ -2,7 +2,8 @@
 /*
  * TSC-deadline mode of the LAPIC timer, as SDM volume 3, 11.5.4.1 "TSC-Deadline
  * Mode" has it: never early, never twice, never lost, and out of the way in
- * every other mode. "absent=1" on the command line: the CPU does not have it.
+ * every other mode. On the command line, "absent=1": the CPU does not have it;
+ * "migrate=1": arm, say so, and wait for a deadline in five seconds.
  */
 #include "guest.h"
 
@@ -15,7 +16,7 @@
 static struct per_cpu {
     uint64_t deadline;          /* what the handler must not run before */
     unsigned hits, early, msr_not_0;
-    uint64_t worst;             /* lateness in TSC ticks, for information */
+    uint64_t worst, best;       /* lateness in TSC ticks */
     bool done;
 } per_cpu[GUEST_MAX_CPUS];
 
@@ -30,6 +31,9 @@ static void on_timer(struct isr_frame *f)
     c->msr_not_0 += rdmsr(MSR_TSC_DEADLINE) != 0;
     if (now - c->deadline > c->worst) {
         c->worst = now - c->deadline;
+    }
+    if (now - c->deadline < c->best) {
+        c->best = now - c->deadline;
     }
     apic_eoi();
 }
@@ -251,6 +255,7 @@ static void random_deadlines(unsigned cpu)
 
     c->hits = c->early = c->msr_not_0 = 0;
     c->worst = 0;
+    c->best = FAR;
     deadline_mode();
     for (unsigned i = 1; i <= ROUNDS; i++) {
         set(rdtsc() + next_random(&x) % (i % 2 ? MAX_HLT : MAX_SPIN));
@@ -289,6 +294,62 @@ static void all_cpus(void)
     tap_ok(bad == 0, "random deadlines on all CPUs: once each, none early");
 }
 
+/*
+ * A host may be busy, but not each time: a long sleep that always ends late
+ * means that the emulator takes the TSC's rate for lower than it is.
+ */
+static void long_sleep(void)
+{
+    struct per_cpu *c = &per_cpu[0];
+
+    c->best = FAR;
+    deadline_mode();
+    for (unsigned i = 0; i < 10; i++) {
+        unsigned before = c->hits;
+
+        set(rdtsc() + 100000000);
+        while (c->hits == before) {
+            irq_enable_and_hlt();
+            irq_disable();
+        }
+    }
+    tap_ok(c->best < 20000000, "sleeps of 100,000,000 ticks end at most "
+           "%lu late", c->best);
+}
+
+/* TSC ticks in 10 ms, by the count that runs at 1 GHz. */
+static uint64_t ticks_in_10_ms(void)
+{
+    uint64_t start;
+
+    apic_write(APIC_TDCR, APIC_TDCR_BY_1);
+    apic_write(APIC_LVTT, APIC_LVT_MASKED);
+    apic_write(APIC_TMICT, 10000000);
+    start = rdtsc();
+    while (apic_read(APIC_TMCCT)) {
+        continue;
+    }
+    return rdtsc() - start;
+}
+
+static void migrate(void)
+{
+    struct per_cpu *c = &per_cpu[0];
+    uint64_t second = 100 * ticks_in_10_ms();
+
+    tap_plan(2);
+    deadline_mode();
+    set(rdtsc() + 5 * second);
+    print("# armed\n");
+    while (!c->hits) {
+        irq_enable_and_hlt();
+        irq_disable();
+    }
+    tap_ok(c->hits == 1 && !c->early && !c->msr_not_0,
+           "an armed deadline survives migration");
+    tap_ok(c->worst < 5 * second, "and is on time");
+}
+
 static void absent(void)
 {
     tap_plan(1);
@@ -310,7 +371,11 @@ void guest_main(void)
         absent();
         return;
     }
-    tap_plan(want ? 18 : 1);
+    if (guest_param("migrate", 0)) {
+        migrate();
+        return;
+    }
+    tap_plan(want ? 19 : 1);
     if (!tap_ok((r[2] >> 24 & 1) == want, "CPUID.1:ECX[24] is %d", want)) {
         print("Bail out! nothing to test\n");
         guest_exit(1);
@@ -325,5 +390,6 @@ void guest_main(void)
     after_deadline("change of mode", do_mode);
     after_deadline("0", do_disarm);
     after_deadline("another deadline", do_rearm);
+    long_sleep();
     all_cpus();
 }
