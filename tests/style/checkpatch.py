@@ -15,15 +15,29 @@ import tempfile
 import tap
 import mails
 
-# It only asks whether MAINTAINERS wants a line; the answer is no, because
-# these series are maintained here and not upstream.
-ACCEPTED = r"added, moved or deleted file\(s\), does MAINTAINERS need updating"
+# What does not count: (checkpatch's words, in which files, why not).
+ACCEPTED = (
+    (r"added, moved or deleted file\(s\), does MAINTAINERS need updating", r"",
+     "these series are maintained here, not by upstream's maintainers"),
+    (r"Alignment should match open parenthesis|"
+     r"Lines should not end with a '\('|spaces preferred around that '/'",
+     r"trace[^ ]*\.h$", "trace headers are written like this everywhere"),
+    (r"Prefer using the BIT macro", r"/uapi/",
+     "user space headers do not have it"),
+)
 
 
 def complaints(output):
-    """The lines of checkpatch's report that count against a patch."""
-    found = re.findall(r"^(?:ERROR|WARNING|CHECK): .*", output, re.M)
-    return [line for line in found if not re.search(ACCEPTED, line)]
+    """The parts of checkpatch's report that count against a patch."""
+    found = []
+    for part in re.split(r"^(?=ERROR: |WARNING: |CHECK: )", output,
+                         flags=re.M)[1:]:
+        match = re.search(r"^#\d+: FILE: (\S+?):\d+:", part, re.M)
+        name = match.group(1) if match else ""
+        if not any(re.search(words, part) and re.search(files, name)
+                   for words, files, _ in ACCEPTED):
+            found.append(re.split(r"\n(?:total: |\s*\n)", part)[0])
+    return found
 
 
 def main(project, options):
@@ -41,8 +55,10 @@ def main(project, options):
                  "--no-signoff"] + options + [f.name],
                 cwd=tree, env=env, text=True, check=False,
                 stdout=subprocess.PIPE, stderr=subprocess.STDOUT).stdout
-        out.result(re.search(r"^total: \d+ errors", report, re.M) and
-                   not complaints(report), patch.name, report)
+        wrong = complaints(report)
+        if not re.search(r"^total: \d+ errors", report, re.M):
+            wrong = [report]
+        out.result(not wrong, patch.name, "\n".join(wrong))
     if not out.count:
         sys.exit("no patches: is the repository whole?")
     out.end()
