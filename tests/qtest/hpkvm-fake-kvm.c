@@ -196,6 +196,9 @@ static int enable_cap(const struct kvm_enable_cap *cap)
 {
     int err = env_number("FAKE_KVM_ENABLE");
 
+    if (cap->cap == KVM_CAP_SPLIT_IRQCHIP) {
+        return 0;
+    }
     if (cap->cap != KVM_CAP_X86_HPKVM) {
         return fail(EINVAL);
     }

@@ -570,6 +570,16 @@ static void test_userspace_irqchip(void)
     assert_stderr("hpkvm: ", 1);
 }
 
+/* libvirt's <ioapic driver='qemu'/>: there still is a LAPIC in the kernel */
+static void test_split_irqchip(void)
+{
+    QTestState *qts = start_vm(&patched, "cpus=2", "-M kernel-irqchip=split");
+
+    wait_for_log("RUN vcpu=0\n");
+    assert_bound(qts, 0, 2);
+    qtest_quit(qts);
+}
+
 static void test_enable_refused(void)
 {
     g_autofree char *einval = g_strdup_printf("%d", EINVAL);
@@ -1168,6 +1178,7 @@ int main(int argc, char **argv)
     qtest_add_func("hpkvm/machine-none", test_machine_none);
     qtest_add_func("hpkvm/missing-technique", test_missing_technique);
     qtest_add_func("hpkvm/userspace-irqchip", test_userspace_irqchip);
+    qtest_add_func("hpkvm/split-irqchip", test_split_irqchip);
     qtest_add_func("hpkvm/enable-refused", test_enable_refused);
     qtest_add_func("hpkvm/bind/list", test_bind_list);
     qtest_add_func("hpkvm/bind/pause-and-reset", test_pause_and_reset);
