@@ -16,6 +16,12 @@ for program in "$FILES"/hpkvm_*_test; do
 		echo "not ok - $name: ran to its end (status $status, $run of" \
 			"${planned:-?} results)"
 	fi
+	# This host has all that the tests ask for: boot it with irqaffinity=0,
+	# so that CPU 1 can be leased and is not isolated.
+	if grep -q '^ok .*# SKIP' /tmp/selftest; then
+		echo "not ok - $name: nothing is skipped in this host"
+		sed -n '/SKIP/s/^/# /p' /tmp/selftest
+	fi
 	if grep -q '^not ok' /tmp/selftest || [ $status -ne 0 ]; then
 		sed 's/^/# /' /tmp/selftest
 	fi
