@@ -60,7 +60,10 @@ static char *hpkvm_negotiate(const HPKVMState *s, const MachineState *ms)
         return g_strdup("the host kernel has no support for dedicated cores "
                         "(KVM_CAP_X86_HPKVM)");
     }
-    if (s->wanted & ~s->available & KVM_HPKVM_F_DIRECT_IRQ) {
+    if (!(s->wanted & KVM_HPKVM_F_DIRECT_IRQ)) {
+        return g_strdup("direct-interrupts=off turns every technique off");
+    }
+    if (!(s->available & KVM_HPKVM_F_DIRECT_IRQ)) {
         return g_strdup("the host kernel does not offer direct-interrupts");
     }
     if (!s->parent_obj.kernel_irqchip_allowed) {
@@ -86,9 +89,6 @@ static char *hpkvm_enable(HPKVMState *s)
     uint32_t features = s->wanted & s->available;
     int ret;
 
-    if (!(features & KVM_HPKVM_F_DIRECT_IRQ)) {
-        features = 0;
-    }
     if (!kvm_irqchip_in_kernel()) {
         return g_strdup("this machine has no LAPIC in the kernel");
     }

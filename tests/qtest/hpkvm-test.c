@@ -492,8 +492,6 @@ static const FeatureCase feature_cases[] = {
       "direct-interrupts direct-timer direct-ipi direct-halt", ALL_FEATURES },
     { "no-halt", "0x1f", "direct-halt=off", "ENABLE 0xf\n",
       "direct-interrupts direct-timer direct-ipi direct-msi", ALL_FEATURES },
-    { "no-interrupts", "0x1f", "direct-interrupts=off", "ENABLE 0x0\n",
-      "", ALL_FEATURES },
     { "host-subset", "0x3", "", "ENABLE 0x3\n",
       "direct-interrupts direct-timer", "direct-interrupts direct-timer" },
     { "newer-host", "0xff", "", "ENABLE 0x1f\n", ALL_FEATURES, ALL_FEATURES },
@@ -534,6 +532,8 @@ typedef struct GenericCase {
 } GenericCase;
 
 static const GenericCase generic_cases[] = {
+    { "no-interrupts", "direct-interrupts=off",
+      "direct-interrupts=off turns every technique off" },
     { "userspace-irqchip", "kernel-irqchip=off",
       "kernel-irqchip=off leaves no LAPIC in the kernel" },
     { "xen", "xen-version=0x4000a,kernel-irqchip=split",
@@ -552,6 +552,22 @@ static void test_generic(const void *opaque)
     assert_stderr(c->message, 1);
     assert_log("ENABLE", 0);
     assert_log("RUN", 0);
+}
+
+/* The base of all techniques is off, so the others are */
+static void test_no_interrupts(void)
+{
+    QTestState *qts = start_vm(&patched, "direct-interrupts=off,cpus=2", "");
+
+    wait_for_log("RUN vcpu=0\n");
+    assert_features(qts, "features", "");
+    assert_features(qts, "host-features", ALL_FEATURES);
+    assert_unbound(qts, 0, "not-enabled", "not enabled");
+    qtest_quit(qts);
+    assert_log("ENABLE", 0);
+    assert_log("BIND", 0);
+    assert_stderr("direct-interrupts=off turns every technique off: running "
+                  "as ordinary KVM\n", 1);
 }
 
 static void test_userspace_irqchip(void)
@@ -1177,6 +1193,7 @@ int main(int argc, char **argv)
     qtest_add_func("hpkvm/unpatched/must", test_unpatched_must);
     qtest_add_func("hpkvm/machine-none", test_machine_none);
     qtest_add_func("hpkvm/missing-technique", test_missing_technique);
+    qtest_add_func("hpkvm/no-interrupts", test_no_interrupts);
     qtest_add_func("hpkvm/userspace-irqchip", test_userspace_irqchip);
     qtest_add_func("hpkvm/split-irqchip", test_split_irqchip);
     qtest_add_func("hpkvm/enable-refused", test_enable_refused);
