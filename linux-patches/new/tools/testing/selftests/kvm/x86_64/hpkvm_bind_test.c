@@ -446,6 +446,7 @@ TEST_F(bind, no_permission)
 
 	ASSERT_TRUE(become_nobody());
 	EXPECT_TRUE(refused(self->vcpu, cores[i], EPERM, KVM_HPKVM_REASON_NO_PERMISSION));
+	ASSERT_TRUE(become_root());
 }
 
 TEST_F(bind, nobody_on_isolated_cpu)

@@ -1,0 +1,113 @@
+/* SPDX-License-Identifier: GPL-2.0-only */
+/*
+ * Dedicated CPUs on x86: the local APIC belongs to a guest.
+ *
+ * This header is the contract between the host side (kernel/apic/dedicated*)
+ * and KVM.  From lease to release every maskable interrupt that reaches the
+ * CPU's local APIC is the guest's, in guest mode and in host mode; the host
+ * reaches the CPU by NMI only.
+ */
+#ifndef _ASM_X86_DEDICATED_CPU_H
+#define _ASM_X86_DEDICATED_CPU_H
+
+#include <linux/bitmap.h>
+#include <linux/dedicated_cpu.h>
+#include <asm/irq_vectors.h>
+
+/* The words of a 256-bit local APIC register (IRR, ISR). */
+#define DEDICATED_APIC_WORDS	(NR_VECTORS / 32)
+
+#ifdef CONFIG_CPU_DEDICATED
+
+#include <asm/apic.h>
+
+/* CR8 values.  The task priority is CR8 << 4 (Intel SDM 11.8.3.1). */
+#define DEDICATED_GATE_SHUT	0xful	/* nothing maskable comes in */
+#define DEDICATED_GATE_AJAR	0xeul	/* vectors 0xf0-0xff come in */
+#define DEDICATED_GATE_HOST	0x1ul	/* what Linux runs with */
+
+/*
+ * struct dedicated_cpu - the host side of one leased CPU
+ * @deferred: DEDICATED_WORK_BASE + bit = Linux vector whose work waits, set
+ *	by any CPU
+ * @gated: the CPU runs with the second IDT and with its priority gate; the
+ *	host never sees a maskable interrupt but its own host vector
+ * @ajar: the gate was lowered to let the host vector in
+ * @raised: a self-IPI of the host vector is on its way
+ * @host_vector_caught: the guest's own interrupt with the host vector waits
+ * @aside: class-15 vector taken out of the ISR, 0 if none; the guest is in its
+ *	handler and runs with the gate shut until it signals EOI
+ * @captured: guest vectors that came in through the gate
+ * @nr_captured: how many, since lease
+ * @nmi_begin: NMIs about to be sent, @nmi_end: NMIs sent, @nmi_claimed: the
+ *	@nmi_begin of the last NMI claimed, @nmi_grace: local_clock() until
+ *	which one that was merged with others may still arrive
+ *
+ * Fields without another rule are written on the CPU itself, with interrupts
+ * disabled or from NMI.
+ */
+struct dedicated_cpu {
+	unsigned long deferred;
+	bool gated;
+	bool ajar;
+	bool raised;
+	bool host_vector_caught;
+	u8 aside;
+	DECLARE_BITMAP(captured, NR_VECTORS);
+	u64 nr_captured;
+	atomic_t nmi_begin;
+	atomic_t nmi_end;
+	int nmi_claimed;
+	u64 nmi_grace;
+};
+
+DECLARE_PER_CPU(struct dedicated_cpu, dedicated_cpu);
+
+/* Why a lease was refused: an enum kvm_hpkvm_reason and its culprit. */
+struct dedicated_refusal {
+	u32 reason;
+	u32 irq;
+	char culprit[32];
+};
+
+int dedicated_cpu_lease(unsigned int cpu, struct dedicated_refusal *why);
+void dedicated_cpu_release(unsigned int cpu);
+int dedicated_cpu_host_unsuitable(struct dedicated_refusal *why);
+bool dedicated_cpu_timer_rate_ok(unsigned int cpu, u32 ns_per_count);
+void dedicated_cpu_drain(u32 *irr, u32 *isr);
+bool dedicated_cpu_may_enter(void);
+
+/* Internal to kernel/apic: the two halves of the host side. */
+void dedicated_ipi_start(void);
+void dedicated_ipi_stop(void);
+void dedicated_raise_timer(unsigned int cpu);
+bool dedicated_capture(u32 vector);
+void load_dedicated_idt(void);
+void load_drain_idt(void);
+
+static __always_inline void dedicated_cpu_set_gate(unsigned long cr8)
+{
+	asm volatile("mov %0, %%cr8" : : "r" (cr8) : "memory");
+}
+
+/*
+ * dedicated_cpu_send_guest - send @vector to the guest that holds @cpu
+ *
+ * Needs no handshake with @cpu: in guest mode the guest takes it through its
+ * own IDT, in host mode it waits in the IRR.  The caller keeps @cpu leased by
+ * rcu_read_lock(), and has checked that @vector is 16..255 and is not
+ * DEDICATED_HOST_VECTOR.
+ */
+static inline void dedicated_cpu_send_guest(unsigned int cpu, u8 vector)
+{
+	weak_wrmsr_fence();
+	native_x2apic_icr_write(APIC_DM_FIXED | vector,
+				per_cpu(x86_cpu_to_apicid, cpu));
+}
+
+#else
+
+static inline bool dedicated_capture(u32 vector) { return false; }
+
+#endif /* CONFIG_CPU_DEDICATED */
+#endif /* _ASM_X86_DEDICATED_CPU_H */

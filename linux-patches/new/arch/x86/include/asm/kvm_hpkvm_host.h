@@ -1,0 +1,56 @@
+/* SPDX-License-Identifier: GPL-2.0-only */
+/*
+ * KVM dedicated cores: what kvm_host.h needs to know.
+ *
+ * State only; the functions are in arch/x86/kvm/hpkvm.h.
+ */
+#ifndef _ASM_X86_KVM_HPKVM_HOST_H
+#define _ASM_X86_KVM_HPKVM_HOST_H
+
+#include <linux/atomic.h>
+#include <linux/bitmap.h>
+#include <linux/cpumask.h>
+#include <linux/types.h>
+
+struct task_struct;
+
+/*
+ * struct kvm_vcpu_hpkvm - a vCPU's dedicated core
+ * @cpu: the bound host CPU, -1 if unbound
+ * @passthrough: the guest drives the core's local APIC; read by senders under
+ *	rcu_read_lock()
+ * @timer_direct: LVTT and its count belong to the guest
+ * @deadline_open: TSC_DEADLINE is not intercepted
+ * @eoi_trapped: EOI and TMR are intercepted, some @eoi_vectors are in flight
+ * @gate_shut: runs with the gate shut until it signals EOI for dedicated_cpu's
+ *	@aside vector
+ * @nested: the guest has run a guest of its own since it enabled SVM or VMX
+ * @reason: enum kvm_hpkvm_reason, why not passthrough
+ * @lvtt: the virtual LVTT that the physical one was programmed from
+ * @eoi_vectors: in flight, and somebody waits for their EOI
+ * @vendor: for the vendor's set_passthrough()
+ * @task: whose affinity unbind restores to @affinity
+ * @kicks_before: the core's count of NMIs at bind
+ * @direct_sent: physical IPIs that other CPUs sent to the core
+ *
+ * All but @direct_sent is written by the vCPU's thread, with the vCPU loaded.
+ */
+struct kvm_vcpu_hpkvm {
+	int cpu;
+	bool passthrough;
+	bool timer_direct;
+	bool deadline_open;
+	bool eoi_trapped;
+	bool gate_shut;
+	bool nested;
+	u32 reason;
+	u32 lvtt;
+	DECLARE_BITMAP(eoi_vectors, 256);
+	u64 vendor;
+	struct task_struct *task;
+	cpumask_var_t affinity;
+	u32 kicks_before;
+	atomic64_t direct_sent;
+};
+
+#endif /* _ASM_X86_KVM_HPKVM_HOST_H */

@@ -1,0 +1,525 @@
+// SPDX-License-Identifier: GPL-2.0-only
+/*
+ * Leasing a CPU's local APIC to a guest, and taking it back.
+ *
+ * This file owns the order of steps: IPIs become NMIs first, then the host's
+ * timer moves to another CPU, then the local APIC is emptied and closed.  It
+ * must leave a CPU exactly as it found it, on failure and after release, and
+ * never knows what a VM is.
+ */
+#define pr_fmt(fmt) "dedicated_cpu: " fmt
+
+#include <linux/capability.h>
+#include <linux/cleanup.h>
+#include <linux/cpu.h>
+#include <linux/cpuhotplug.h>
+#include <linux/cpuset.h>
+#include <linux/delay.h>
+#include <linux/interrupt.h>
+#include <linux/irq.h>
+#include <linux/irqdesc.h>
+#include <linux/mutex.h>
+#include <linux/percpu.h>
+#include <linux/rcupdate.h>
+#include <linux/sched.h>
+#include <linux/sched/isolation.h>
+#include <linux/smp.h>
+#include <linux/suspend.h>
+
+#include <uapi/asm/kvm_hpkvm.h>
+
+#include <asm/apic.h>
+#include <asm/cpufeature.h>
+#include <asm/dedicated_cpu.h>
+#include <asm/desc.h>
+#include <asm/tsc.h>
+
+#include "local.h"
+
+/* No IRR can hold more than this; what does not fit is a storm. */
+#define DEDICATED_DRAIN_ROUNDS	NR_VECTORS
+
+/* How long a lease waits for the host's last IPIs to arrive. */
+#define DEDICATED_QUIESCE_US	10000
+
+DEFINE_STATIC_KEY_FALSE(cpu_dedicated_key);
+EXPORT_SYMBOL_GPL(cpu_dedicated_key);
+struct cpumask __cpu_dedicated_mask;
+EXPORT_SYMBOL_GPL(__cpu_dedicated_mask);
+
+/* Filled by the drain entry points, empty at any other time. */
+DECLARE_PER_CPU(unsigned long[BITS_TO_LONGS(NR_VECTORS)], dedicated_drained);
+DEFINE_PER_CPU(unsigned long[BITS_TO_LONGS(NR_VECTORS)], dedicated_drained);
+
+/*
+ * Local sources that would look like the guest's interrupts: masked while
+ * leased.  Not LVTT, which the guest owns, nor LVT1 and LVTPC, which deliver
+ * NMIs.
+ */
+static const u16 dedicated_lvts[] = {
+	APIC_LVTTHMR, APIC_LVTERR, APIC_LVT0, APIC_LVTCMCI,
+};
+
+static DEFINE_PER_CPU(u32[ARRAY_SIZE(dedicated_lvts)], saved_lvts);
+
+/* Nanoseconds per 1,024 timer counts at divide-by-1, 0 if not yet measured. */
+static DEFINE_PER_CPU(u32, timer_rate);
+
+/* Serializes leases and releases. */
+static DEFINE_MUTEX(dedicated_mutex);
+
+static int refuse(struct dedicated_refusal *why, u32 reason, int err)
+{
+	why->reason = reason;
+	return err;
+}
+
+/**
+ * dedicated_cpu_host_unsuitable - can this host lease CPUs at all?
+ * @why: filled in if not
+ *
+ * Return: 0, or -EOPNOTSUPP.
+ */
+int dedicated_cpu_host_unsuitable(struct dedicated_refusal *why)
+{
+	const char *culprit = NULL;
+
+	if (!x2apic_enabled())
+		culprit = "host is not in x2APIC mode";
+	else if (boot_cpu_has(X86_FEATURE_PTI))
+		culprit = "page table isolation (PTI)";
+	else if (cpu_feature_enabled(X86_FEATURE_FRED))
+		culprit = "FRED event delivery";
+	if (!culprit)
+		return 0;
+
+	strscpy(why->culprit, culprit);
+	return refuse(why, KVM_HPKVM_REASON_HOST_UNSUITABLE, -EOPNOTSUPP);
+}
+EXPORT_SYMBOL_GPL(dedicated_cpu_host_unsuitable);
+
+/* No device interrupt of the host may reach a leased CPU. */
+static int close_vectors(struct dedicated_refusal *why)
+{
+	struct irq_desc *desc;
+	int ret = 0;
+
+	irq_lock_sparse();
+	desc = lapic_close_vectors();
+	if (desc) {
+		why->irq = irq_desc_get_irq(desc);
+		strscpy(why->culprit, desc->action->name ?
+			desc->action->name : "(unnamed)");
+		ret = refuse(why, KVM_HPKVM_REASON_CPU_IRQ, -EBUSY);
+	}
+	irq_unlock_sparse();
+	return ret;
+}
+
+/* At least one CPU stays that can do everything for the leased ones. */
+static bool is_last_housekeeper(unsigned int cpu)
+{
+	unsigned int other;
+
+	for_each_cpu_and(other, cpu_online_mask,
+			 housekeeping_cpumask(HK_TYPE_TIMER)) {
+		if (other != cpu && !cpu_dedicated(other))
+			return false;
+	}
+	return true;
+}
+
+static int check_cpu(unsigned int cpu, struct dedicated_refusal *why)
+{
+	if (!cpu_online(cpu))
+		return refuse(why, KVM_HPKVM_REASON_CPU_OFFLINE, -ENODEV);
+	if (cpumask_test_cpu(cpu, cpu_dedicated_mask))
+		return refuse(why, KVM_HPKVM_REASON_CPU_LEASED, -EBUSY);
+	if (is_last_housekeeper(cpu))
+		return refuse(why, KVM_HPKVM_REASON_CPU_LAST, -EBUSY);
+	return 0;
+}
+
+/*
+ * A whole CPU is worth a privilege: CAP_SYS_NICE, or the administrator has
+ * isolated the CPU and left it in the task's cpuset.
+ */
+static int check_task(unsigned int cpu, struct dedicated_refusal *why)
+{
+	cpumask_var_t allowed;
+	bool ok;
+
+	if (!capable(CAP_SYS_NICE) && !cpu_is_isolated(cpu))
+		return refuse(why, KVM_HPKVM_REASON_NO_PERMISSION, -EPERM);
+
+	if (!alloc_cpumask_var(&allowed, GFP_KERNEL))
+		return -ENOMEM;
+	cpuset_cpus_allowed(current, allowed);
+	ok = cpumask_test_cpu(cpu, allowed);
+	free_cpumask_var(allowed);
+	return ok ? 0 : refuse(why, KVM_HPKVM_REASON_CPU_NOT_ALLOWED, -EPERM);
+}
+
+static bool apic_bitmap_empty(unsigned int reg)
+{
+	unsigned int i;
+
+	for (i = 0; i < DEDICATED_APIC_WORDS; i++) {
+		if (native_apic_msr_read(reg + i * 0x10))
+			return false;
+	}
+	return true;
+}
+
+/* The senders that saw the CPU as an ordinary one are done: let it arrive. */
+static int wait_for_last_ipis(void)
+{
+	unsigned int us;
+
+	synchronize_rcu();
+	for (us = 0; us < DEDICATED_QUIESCE_US; us += 10) {
+		if (apic_bitmap_empty(APIC_IRR))
+			return 0;
+		udelay(10);
+	}
+	return -EBUSY;
+}
+
+static void mask_lvts(void)
+{
+	unsigned int i;
+	u64 lvt;
+
+	for (i = 0; i < ARRAY_SIZE(dedicated_lvts); i++) {
+		u32 msr = APIC_BASE_MSR + (dedicated_lvts[i] >> 4);
+
+		/* Not every local APIC has every entry. */
+		if (rdmsrl_safe(msr, &lvt))
+			lvt = APIC_LVT_MASKED;
+		this_cpu_write(saved_lvts[i], lvt);
+		if (!(lvt & APIC_LVT_MASKED))
+			wrmsrl(msr, lvt | APIC_LVT_MASKED);
+	}
+}
+
+static void restore_lvts(void)
+{
+	unsigned int i;
+
+	for (i = 0; i < ARRAY_SIZE(dedicated_lvts); i++) {
+		u32 lvt = this_cpu_read(saved_lvts[i]);
+
+		if (!(lvt & APIC_LVT_MASKED))
+			native_apic_msr_write(dedicated_lvts[i], lvt);
+	}
+}
+
+/* Read the timer's count, and the TSC at that moment to within @slack. */
+static u64 sample_timer(u32 *count, u64 slack)
+{
+	unsigned int tries;
+	u64 before, after;
+
+	for (tries = 0; tries < 100; tries++) {
+		before = rdtsc_ordered();
+		*count = native_apic_msr_read(APIC_TMCCT);
+		after = rdtsc_ordered();
+		if (after - before < slack)
+			break;
+	}
+	return before;
+}
+
+/* The host has stopped using the timer, the guest has not begun. */
+static void measure_timer_rate(void)
+{
+	u64 start, end, slack = tsc_khz / 200;	/* 5 us */
+	u32 first, last;
+
+	if (this_cpu_read(timer_rate) || !tsc_khz)
+		return;
+	native_apic_msr_write(APIC_LVTT, APIC_LVT_MASKED | LOCAL_TIMER_VECTOR);
+	native_apic_msr_write(APIC_TDCR, APIC_TDR_DIV_1);
+	native_apic_msr_write(APIC_TMICT, ~0u);
+	start = sample_timer(&first, slack);
+	while (rdtsc_ordered() - start < 2 * tsc_khz)
+		cpu_relax();
+	end = sample_timer(&last, slack);
+	native_apic_msr_write(APIC_TMICT, 0);
+
+	if (first != last)
+		this_cpu_write(timer_rate,
+			       div64_u64((end - start) * NSEC_PER_MSEC * 1024ull / tsc_khz,
+					 first - last));
+}
+
+/**
+ * dedicated_cpu_timer_rate_ok - does the CPU's timer count at this rate?
+ * @cpu: a CPU that is or was leased
+ * @ns_per_count: nanoseconds per count with the divider at 1
+ *
+ * Return: true if the measured rate is within 0.4 %.
+ */
+bool dedicated_cpu_timer_rate_ok(unsigned int cpu, u32 ns_per_count)
+{
+	s64 want = (s64)ns_per_count * 1024;
+	s64 have = per_cpu(timer_rate, cpu);
+
+	return abs(have - want) <= want / 256;
+}
+EXPORT_SYMBOL_GPL(dedicated_cpu_timer_rate_ok);
+
+/* On the CPU: from here on nothing maskable comes in. */
+static int close_apic(void)
+{
+	struct dedicated_cpu *d = this_cpu_ptr(&dedicated_cpu);
+
+	guard(irqsave)();
+	if (!apic_bitmap_empty(APIC_IRR) || !apic_bitmap_empty(APIC_ISR))
+		return -EBUSY;
+
+	mask_lvts();
+	measure_timer_rate();
+	bitmap_zero(d->captured, NR_VECTORS);
+	d->nr_captured = 0;
+	d->aside = 0;
+	d->ajar = false;
+	d->host_vector_caught = false;
+	load_dedicated_idt();
+	dedicated_cpu_set_gate(DEDICATED_GATE_SHUT);
+	/* From here on an NMI lowers the gate; one that came before did not. */
+	d->gated = true;
+	if (d->raised) {
+		d->ajar = true;
+		dedicated_cpu_set_gate(DEDICATED_GATE_AJAR);
+	}
+	return 0;
+}
+
+/* On the CPU, called by an IPI: nothing of the guest's stays behind. */
+static void open_apic(void *unused)
+{
+	struct dedicated_cpu *d = this_cpu_ptr(&dedicated_cpu);
+	u32 discard_irr[DEDICATED_APIC_WORDS], discard_isr[DEDICATED_APIC_WORDS];
+
+	guard(irqsave)();
+	native_apic_msr_write(APIC_LVTT, APIC_LVT_MASKED | LOCAL_TIMER_VECTOR);
+	native_apic_msr_write(APIC_TMICT, 0);
+	dedicated_cpu_drain(discard_irr, discard_isr);
+	d->gated = false;
+	load_current_idt();
+	restore_lvts();
+	dedicated_cpu_set_gate(DEDICATED_GATE_HOST);
+}
+
+/**
+ * dedicated_cpu_drain - empty this CPU's local APIC
+ * @irr: out: vectors that were pending, DEDICATED_APIC_WORDS words
+ * @isr: out: vectors that were in service
+ *
+ * Called on a leased CPU with interrupts disabled and the guest not running.
+ * The gate is shut on return.  What arrives later is found by the next drain.
+ */
+void dedicated_cpu_drain(u32 *irr, u32 *isr)
+{
+	struct dedicated_cpu *d = this_cpu_ptr(&dedicated_cpu);
+	unsigned long *drained = this_cpu_ptr(dedicated_drained);
+	unsigned int i, n;
+
+	lockdep_assert_irqs_disabled();
+	bitmap_zero(drained, NR_VECTORS);
+	if (!d->raised && (native_apic_msr_read(APIC_IRR + 0x70) &
+			   BIT(DEDICATED_HOST_VECTOR % 32)))
+		d->host_vector_caught = true;
+	/* An NMI must not take what it finds in the ISR for the guest's. */
+	d->ajar = true;
+	barrier();
+
+	/* In service first: what is in service blocks what is pending. */
+	for (i = 0; i < DEDICATED_APIC_WORDS; i++) {
+		isr[i] = native_apic_msr_read(APIC_ISR + i * 0x10);
+		for (n = hweight32(isr[i]); n; n--)
+			native_apic_msr_write(APIC_EOI, APIC_EOI_ACK);
+	}
+	if (d->aside)
+		isr[d->aside / 32] |= BIT(d->aside % 32);
+	d->aside = 0;
+
+	/*
+	 * The host's own vector may be among them; its work is not lost, an
+	 * entry or dedicated_raise() finds it in d->deferred.
+	 */
+	load_drain_idt();
+	for (n = 0; n < DEDICATED_DRAIN_ROUNDS && !apic_bitmap_empty(APIC_IRR); n++) {
+		dedicated_cpu_set_gate(0);
+		asm volatile("sti; nop; cli" : : : "memory");
+	}
+	dedicated_cpu_set_gate(DEDICATED_GATE_SHUT);
+	load_dedicated_idt();
+
+	if (d->raised && !d->host_vector_caught)
+		__clear_bit(DEDICATED_HOST_VECTOR, drained);
+	d->host_vector_caught = false;
+	d->ajar = false;
+	d->raised = false;
+
+	bitmap_or(drained, drained, d->captured, NR_VECTORS);
+	bitmap_zero(d->captured, NR_VECTORS);
+	bitmap_to_arr32(irr, drained, NR_VECTORS);
+
+	if (READ_ONCE(d->deferred))
+		dedicated_cpu_may_enter();
+}
+EXPORT_SYMBOL_GPL(dedicated_cpu_drain);
+
+static void reopen_vectors(void *unused)
+{
+	lapic_reopen_vectors();
+}
+
+static void stop_remote_tick(unsigned int cpu)
+{
+	/* The core has to find something to replace the remote one with. */
+	lapic_timer_lend(cpu, false);
+	WARN_ON_ONCE(tick_remote_stop(cpu));
+}
+
+/* On @cpu, which cannot change: the task was moved there and is pinned. */
+static int lease_this_cpu(unsigned int cpu, struct dedicated_refusal *why)
+{
+	int ret;
+
+	ret = close_vectors(why);
+	if (ret)
+		return ret;
+
+	cpumask_set_cpu(cpu, &__cpu_dedicated_mask);
+	lapic_timer_lend(cpu, true);
+	ret = tick_remote_start(cpu, dedicated_raise_timer);
+	if (ret) {
+		refuse(why, KVM_HPKVM_REASON_CPU_TIMEKEEPER, ret);
+		goto err_withdraw;
+	}
+	ret = wait_for_last_ipis() ?: close_apic();
+	if (ret) {
+		refuse(why, KVM_HPKVM_REASON_CPU_STALE, -EIO);
+		goto err_tick;
+	}
+	return 0;
+
+err_tick:
+	stop_remote_tick(cpu);
+err_withdraw:
+	lapic_timer_lend(cpu, false);
+	cpumask_clear_cpu(cpu, &__cpu_dedicated_mask);
+	reopen_vectors(NULL);
+	return ret;
+}
+
+static int move_and_lease(unsigned int cpu, struct dedicated_refusal *why)
+{
+	cpumask_var_t before;
+	int ret;
+
+	if (!alloc_cpumask_var(&before, GFP_KERNEL))
+		return -ENOMEM;
+
+	cpumask_copy(before, current->cpus_ptr);
+	ret = set_cpus_allowed_ptr(current, cpumask_of(cpu));
+	if (!ret) {
+		ret = lease_this_cpu(cpu, why);
+		if (ret)
+			set_cpus_allowed_ptr(current, before);
+	}
+	free_cpumask_var(before);
+	return ret;
+}
+
+/**
+ * dedicated_cpu_lease - lease @cpu's local APIC to a guest
+ * @cpu: the CPU
+ * @why: filled in on refusal
+ *
+ * Called by the task that will run the guest.  On success the task has been
+ * moved to @cpu and pinned there; the caller remembers its affinity.  On
+ * failure its affinity is what it was.
+ *
+ * Return: 0; -EINVAL, -ENODEV, -EBUSY, -EPERM, -EIO or -ENOMEM.
+ */
+int dedicated_cpu_lease(unsigned int cpu, struct dedicated_refusal *why)
+{
+	int ret;
+
+	if (cpu >= nr_cpu_ids || !cpu_possible(cpu))
+		return refuse(why, KVM_HPKVM_REASON_CPU_INVALID, -EINVAL);
+
+	guard(mutex)(&dedicated_mutex);
+	if (cpumask_empty(cpu_dedicated_mask))
+		dedicated_ipi_start();
+
+	cpus_read_lock();
+	ret = dedicated_cpu_host_unsuitable(why) ?: check_cpu(cpu, why) ?:
+	      check_task(cpu, why) ?: move_and_lease(cpu, why);
+	cpus_read_unlock();
+
+	if (cpumask_empty(cpu_dedicated_mask))
+		dedicated_ipi_stop();
+	return ret;
+}
+EXPORT_SYMBOL_GPL(dedicated_cpu_lease);
+
+/**
+ * dedicated_cpu_release - give @cpu back to the host
+ * @cpu: a leased CPU, whose guest does not run and is sent nothing any more
+ *
+ * May be called from any CPU.  What is still in the local APIC is discarded.
+ */
+void dedicated_cpu_release(unsigned int cpu)
+{
+	guard(mutex)(&dedicated_mutex);
+
+	cpus_read_lock();
+	smp_call_function_single(cpu, open_apic, NULL, 1);
+	stop_remote_tick(cpu);
+	cpumask_clear_cpu(cpu, &__cpu_dedicated_mask);
+	smp_call_function_single(cpu, reopen_vectors, NULL, 1);
+	cpus_read_unlock();
+
+	if (cpumask_empty(cpu_dedicated_mask))
+		dedicated_ipi_stop();
+}
+EXPORT_SYMBOL_GPL(dedicated_cpu_release);
+
+/* A leased CPU cannot go offline: its guest would not survive it. */
+static int dedicated_cpu_offline(unsigned int cpu)
+{
+	return cpumask_test_cpu(cpu, cpu_dedicated_mask) ? -EBUSY : 0;
+}
+
+static int dedicated_pm_notify(struct notifier_block *nb, unsigned long action,
+			       void *unused)
+{
+	switch (action) {
+	case PM_HIBERNATION_PREPARE:
+	case PM_SUSPEND_PREPARE:
+		if (!cpumask_empty(cpu_dedicated_mask))
+			return notifier_from_errno(-EBUSY);
+	}
+	return NOTIFY_DONE;
+}
+
+static struct notifier_block dedicated_pm_nb = {
+	.notifier_call = dedicated_pm_notify,
+};
+
+static int __init dedicated_init(void)
+{
+	int ret;
+
+	ret = cpuhp_setup_state_nocalls(CPUHP_AP_ONLINE_DYN, "x86/dedicated:online",
+					NULL, dedicated_cpu_offline);
+	if (ret < 0)
+		return ret;
+	return register_pm_notifier(&dedicated_pm_nb);
+}
+late_initcall(dedicated_init);

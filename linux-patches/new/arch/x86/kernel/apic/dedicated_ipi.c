@@ -1,0 +1,389 @@
+// SPDX-License-Identifier: GPL-2.0-only
+/*
+ * How the host reaches a dedicated CPU.
+ *
+ * While a CPU is leased this file stands between the senders of IPIs and the
+ * APIC driver: a vector for a leased CPU becomes a bit in the CPU's deferred
+ * work and an NMI.  On the CPU, the NMI lowers the priority gate and sends
+ * the host vector to itself, so that the work runs in hard irq context as
+ * soon as interrupts are on.  A guest's interrupt that slips through the
+ * lowered gate is captured here.
+ *
+ * It must never send a maskable vector, or a shorthand that includes one, to
+ * a leased CPU; and never run deferred work in NMI context.
+ */
+#define pr_fmt(fmt) "dedicated_cpu: " fmt
+
+#include <linux/cpumask.h>
+#include <linux/irq_work.h>
+#include <linux/nmi.h>
+#include <linux/percpu.h>
+#include <linux/sched/clock.h>
+#include <linux/smp.h>
+#include <linux/static_call.h>
+
+#include <asm/apic.h>
+#include <asm/dedicated_cpu.h>
+#include <asm/hardirq.h>
+#include <asm/idtentry.h>
+#include <asm/irq_regs.h>
+#include <asm/nmi.h>
+#include <asm/reboot.h>
+
+#define CREATE_TRACE_POINTS
+#include <asm/trace/dedicated_cpu.h>
+
+#include "local.h"
+
+/* All vectors that can be deferred lie in [BASE, BASE + BITS_PER_LONG). */
+#define DEDICATED_WORK_BASE	(NR_VECTORS - 32)
+
+/*
+ * An NMI that found its work done, or that was merged with another, may
+ * arrive this long after the one that was claimed.  Longer than any NMI
+ * handler runs, short enough to not hide a real unknown NMI for long.
+ */
+#define DEDICATED_NMI_GRACE_NS	(10 * NSEC_PER_MSEC)
+
+DEFINE_PER_CPU(struct dedicated_cpu, dedicated_cpu);
+EXPORT_PER_CPU_SYMBOL_GPL(dedicated_cpu);
+
+static DEFINE_PER_CPU(struct cpumask, dedicated_tmpmask);
+
+struct ipi_senders {
+	void (*send_IPI)(int cpu, int vector);
+	void (*send_IPI_mask)(const struct cpumask *mask, int vector);
+	void (*send_IPI_mask_allbutself)(const struct cpumask *mask, int vector);
+	void (*send_IPI_allbutself)(int vector);
+	void (*send_IPI_all)(int vector);
+	void (*send_IPI_self)(int vector);
+};
+
+/* The senders that are in force while no CPU is leased. */
+static struct ipi_senders host_apic __ro_after_init;
+
+static bool dedicated_irr_test(u8 vector)
+{
+	return native_apic_msr_read(APIC_IRR + (vector / 32) * 0x10) &
+	       BIT(vector % 32);
+}
+
+/* With the gate shut, a class-15 vector in service can only be the guest's. */
+static void dedicated_set_aside(struct dedicated_cpu *d)
+{
+	u32 isr = native_apic_msr_read(APIC_ISR + 0x70) & 0xffff0000;
+
+	if (!isr)
+		return;
+	d->aside = 224 + __fls(isr);
+	native_apic_msr_write(APIC_EOI, APIC_EOI_ACK);
+}
+
+/*
+ * Have the deferred work run on this CPU once interrupts are on.  Called with
+ * interrupts disabled or from NMI, also from an NMI on top of itself: every
+ * step may be done twice.
+ */
+static void dedicated_raise(struct dedicated_cpu *d)
+{
+	if (d->gated) {
+		if (!d->ajar) {
+			dedicated_set_aside(d);
+			/* No other CPU sends the host vector to a guest. */
+			if (!d->raised &&
+			    dedicated_irr_test(DEDICATED_HOST_VECTOR))
+				d->host_vector_caught = true;
+		}
+		dedicated_cpu_set_gate(DEDICATED_GATE_AJAR);
+		d->ajar = true;
+	}
+	d->raised = true;
+	native_apic_msr_write(APIC_SELF_IPI, DEDICATED_HOST_VECTOR);
+}
+
+static void dedicated_defer(unsigned int cpu, int vector)
+{
+	struct dedicated_cpu *d = per_cpu_ptr(&dedicated_cpu, cpu);
+	unsigned long flags;
+
+	if (WARN_ON_ONCE(vector < DEDICATED_WORK_BASE))
+		return;
+	/* Whoever set the bit first also sends the NMI. */
+	if (test_and_set_bit(vector - DEDICATED_WORK_BASE, &d->deferred))
+		return;
+
+	local_irq_save(flags);
+	if (cpu == smp_processor_id()) {
+		dedicated_raise(d);
+	} else {
+		atomic_inc(&d->nmi_begin);
+		host_apic.send_IPI(cpu, NMI_VECTOR);
+		atomic_inc(&d->nmi_end);
+	}
+	local_irq_restore(flags);
+}
+
+static void dedicated_send_IPI(int cpu, int vector)
+{
+	if (cpu_dedicated(cpu) && vector != NMI_VECTOR)
+		dedicated_defer(cpu, vector);
+	else
+		host_apic.send_IPI(cpu, vector);
+}
+
+static void dedicated_send_mask(const struct cpumask *mask, int vector,
+				bool but_self)
+{
+	struct cpumask *ordinary;
+	unsigned long flags;
+	unsigned int cpu;
+
+	local_irq_save(flags);
+	ordinary = this_cpu_ptr(&dedicated_tmpmask);
+	cpumask_andnot(ordinary, mask, cpu_dedicated_mask);
+	if (but_self)
+		host_apic.send_IPI_mask_allbutself(ordinary, vector);
+	else
+		host_apic.send_IPI_mask(ordinary, vector);
+
+	for_each_cpu_and(cpu, mask, cpu_dedicated_mask) {
+		if (!but_self || cpu != smp_processor_id())
+			dedicated_defer(cpu, vector);
+	}
+	local_irq_restore(flags);
+}
+
+static void dedicated_send_IPI_mask(const struct cpumask *mask, int vector)
+{
+	if (vector == NMI_VECTOR)
+		host_apic.send_IPI_mask(mask, vector);
+	else
+		dedicated_send_mask(mask, vector, false);
+}
+
+static void dedicated_send_IPI_mask_allbutself(const struct cpumask *mask,
+					       int vector)
+{
+	if (vector == NMI_VECTOR)
+		host_apic.send_IPI_mask_allbutself(mask, vector);
+	else
+		dedicated_send_mask(mask, vector, true);
+}
+
+static void dedicated_send_IPI_allbutself(int vector)
+{
+	if (vector == NMI_VECTOR)
+		host_apic.send_IPI_allbutself(vector);
+	else
+		dedicated_send_mask(cpu_online_mask, vector, true);
+}
+
+static void dedicated_send_IPI_all(int vector)
+{
+	if (vector == NMI_VECTOR)
+		host_apic.send_IPI_all(vector);
+	else
+		dedicated_send_mask(cpu_online_mask, vector, false);
+}
+
+static void dedicated_send_IPI_self(int vector)
+{
+	unsigned int cpu = raw_smp_processor_id();
+
+	if (cpu_dedicated(cpu) && vector != NMI_VECTOR)
+		dedicated_defer(cpu, vector);
+	else
+		host_apic.send_IPI_self(vector);
+}
+
+/* What the vector's own handler does, less the EOI. */
+static void dedicated_run_one(int vector)
+{
+	trace_dedicated_cpu_work(vector);
+
+	switch (vector) {
+	case RESCHEDULE_VECTOR:
+		inc_irq_stat(irq_resched_count);
+		scheduler_ipi();
+		break;
+	case CALL_FUNCTION_VECTOR:
+	case CALL_FUNCTION_SINGLE_VECTOR:
+		inc_irq_stat(irq_call_count);
+		generic_smp_call_function_interrupt();
+		break;
+#ifdef CONFIG_IRQ_WORK
+	case IRQ_WORK_VECTOR:
+		inc_irq_stat(apic_irq_work_irqs);
+		irq_work_run();
+		break;
+#endif
+	case LOCAL_TIMER_VECTOR:
+		inc_irq_stat(apic_timer_irqs);
+		tick_remote_interrupt();
+		break;
+	case REBOOT_VECTOR:
+		cpu_emergency_disable_virtualization();
+		stop_this_cpu(NULL);
+		break;
+	default:
+		WARN_ONCE(1, "no handler for deferred vector %#x\n", vector);
+	}
+}
+
+static void dedicated_run_deferred(struct dedicated_cpu *d)
+{
+	unsigned long work = xchg(&d->deferred, 0);
+	unsigned int bit;
+
+	for_each_set_bit(bit, &work, BITS_PER_LONG)
+		dedicated_run_one(DEDICATED_WORK_BASE + bit);
+}
+
+DEFINE_IDTENTRY_SYSVEC(sysvec_dedicated_cpu)
+{
+	struct dedicated_cpu *d = this_cpu_ptr(&dedicated_cpu);
+	struct pt_regs *old_regs;
+
+	apic_eoi();
+	if (!d->raised || d->host_vector_caught) {
+		__set_bit(DEDICATED_HOST_VECTOR, d->captured);
+		d->nr_captured++;
+		d->host_vector_caught = false;
+	}
+	if (d->gated) {
+		/* Shut it before saying so: an NMI in between lowers it again. */
+		dedicated_cpu_set_gate(DEDICATED_GATE_SHUT);
+		d->ajar = false;
+	}
+	d->raised = false;
+
+	/* The tick looks at what it interrupted. */
+	old_regs = set_irq_regs(regs);
+	dedicated_run_deferred(d);
+	set_irq_regs(old_regs);
+}
+
+/**
+ * dedicated_capture - take a guest's interrupt that arrived in host mode
+ * @vector: the vector of an interrupt that Linux has no handler for
+ *
+ * Return: true if the interrupt was the guest's and is dealt with.
+ */
+bool dedicated_capture(u32 vector)
+{
+	struct dedicated_cpu *d = this_cpu_ptr(&dedicated_cpu);
+
+	if (!d->gated)
+		return false;
+	trace_dedicated_cpu_capture(vector);
+	__set_bit(vector, d->captured);
+	d->nr_captured++;
+	apic_eoi();
+	return true;
+}
+
+/**
+ * dedicated_cpu_may_enter - may this CPU enter its guest now?
+ *
+ * Called with interrupts disabled, after the point from which an NMI makes
+ * the entry exit at once.  If not, the caller abandons the entry and enables
+ * interrupts; the work that is in the way then runs.
+ *
+ * Return: true if nothing of the host's is pending on this CPU.
+ */
+bool dedicated_cpu_may_enter(void)
+{
+	struct dedicated_cpu *d = this_cpu_ptr(&dedicated_cpu);
+
+	if (likely(!READ_ONCE(d->deferred) && !READ_ONCE(d->raised)))
+		return true;
+	/* Do not wait for an NMI that may still be on its way. */
+	if (!d->raised)
+		dedicated_raise(d);
+	return false;
+}
+EXPORT_SYMBOL_GPL(dedicated_cpu_may_enter);
+
+/*
+ * Claim exactly the NMIs that dedicated_defer() sent.  NMIs merge, and the
+ * work of one may be done by the time it arrives, so an NMI with nothing to
+ * do is claimed while a send is under way or was claimed a moment ago.
+ */
+static bool dedicated_nmi_claim(struct dedicated_cpu *d)
+{
+	int end = atomic_read_acquire(&d->nmi_end);
+	int begin = atomic_read(&d->nmi_begin);
+	u64 now = local_clock();
+
+	if (begin == d->nmi_claimed && begin == end && now > d->nmi_grace)
+		return false;
+	if (begin != d->nmi_claimed || begin != end)
+		d->nmi_grace = now + DEDICATED_NMI_GRACE_NS;
+	d->nmi_claimed = begin;
+	return true;
+}
+
+static int dedicated_nmi(unsigned int cmd, struct pt_regs *regs)
+{
+	struct dedicated_cpu *d = this_cpu_ptr(&dedicated_cpu);
+
+	if (READ_ONCE(d->deferred))
+		dedicated_raise(d);
+
+	return dedicated_nmi_claim(d) ? NMI_HANDLED : NMI_DONE;
+}
+
+void dedicated_raise_timer(unsigned int cpu)
+{
+	dedicated_defer(cpu, LOCAL_TIMER_VECTOR);
+}
+
+static const struct ipi_senders dedicated_senders = {
+	.send_IPI			= dedicated_send_IPI,
+	.send_IPI_mask			= dedicated_send_IPI_mask,
+	.send_IPI_mask_allbutself	= dedicated_send_IPI_mask_allbutself,
+	.send_IPI_allbutself		= dedicated_send_IPI_allbutself,
+	.send_IPI_all			= dedicated_send_IPI_all,
+	.send_IPI_self			= dedicated_send_IPI_self,
+};
+
+static void install_senders(const struct ipi_senders *s)
+{
+	static_call_update(apic_call_send_IPI, s->send_IPI);
+	static_call_update(apic_call_send_IPI_mask, s->send_IPI_mask);
+	static_call_update(apic_call_send_IPI_mask_allbutself,
+			   s->send_IPI_mask_allbutself);
+	static_call_update(apic_call_send_IPI_allbutself,
+			   s->send_IPI_allbutself);
+	static_call_update(apic_call_send_IPI_all, s->send_IPI_all);
+	static_call_update(apic_call_send_IPI_self, s->send_IPI_self);
+}
+
+/* Before the first lease: senders ask from now on whether a CPU is leased. */
+void dedicated_ipi_start(void)
+{
+	static_branch_enable(&cpu_dedicated_key);
+	install_senders(&dedicated_senders);
+}
+
+/* After the last release: the senders are what they were. */
+void dedicated_ipi_stop(void)
+{
+	install_senders(&host_apic);
+	static_branch_disable(&cpu_dedicated_key);
+}
+
+static int __init dedicated_ipi_init(void)
+{
+	host_apic.send_IPI = static_call_query(apic_call_send_IPI);
+	host_apic.send_IPI_mask = static_call_query(apic_call_send_IPI_mask);
+	host_apic.send_IPI_mask_allbutself =
+		static_call_query(apic_call_send_IPI_mask_allbutself);
+	host_apic.send_IPI_allbutself =
+		static_call_query(apic_call_send_IPI_allbutself);
+	host_apic.send_IPI_all = static_call_query(apic_call_send_IPI_all);
+	host_apic.send_IPI_self = static_call_query(apic_call_send_IPI_self);
+
+	return register_nmi_handler(NMI_LOCAL, dedicated_nmi, 0, "dedicated_cpu");
+}
+late_initcall(dedicated_ipi_init);

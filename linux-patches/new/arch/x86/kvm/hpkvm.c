@@ -1,0 +1,1046 @@
+// SPDX-License-Identifier: GPL-2.0-only
+/*
+ * KVM dedicated cores: the state machine of a bound vCPU.
+ *
+ * A bound vCPU is *emulated* (stock KVM's local APIC) or in *passthrough* (the
+ * guest drives the core's own).  This file owns the two transitions, promote
+ * and demote, what happens at every guest entry and exit in between, and the
+ * ioctls.  What VMX and SVM do differently is behind kvm_hpkvm_ops.
+ *
+ * It must never lose or double an interrupt at a transition, and never let a
+ * value of the guest's reach a local APIC register of the core that could
+ * disturb anybody else: no ICR, no delivery mode, no vector below 16.
+ */
+#define pr_fmt(fmt) KBUILD_MODNAME ": " fmt
+
+#include <linux/kvm_host.h>
+#include <linux/rcupdate.h>
+#include <linux/sched.h>
+#include <linux/sched/task.h>
+#include <linux/smp.h>
+#include <linux/uaccess.h>
+
+#include <asm/apic.h>
+#include <asm/dedicated_cpu.h>
+#include <asm/kvm_hpkvm.h>
+#include <asm/tsc.h>
+
+#include "hpkvm.h"
+#include "hyperv.h"
+#include "ioapic.h"
+#include "irq.h"
+#include "lapic.h"
+#include "smm.h"
+#include "x86.h"
+
+#define CREATE_TRACE_POINTS
+#include "hpkvm_trace.h"
+
+#define X2APIC_MSR(reg)		(APIC_BASE_MSR + ((reg) >> 4))
+
+/* A timer this close to expiry is waited for: it fires before it is stopped. */
+#define HPKVM_TIMER_NEAR_US	20
+
+DEFINE_STATIC_KEY_FALSE(kvm_hpkvm_key);
+EXPORT_SYMBOL_GPL(kvm_hpkvm_key);
+
+static const struct kvm_hpkvm_ops *hpkvm_ops;
+
+/* The physical local APIC as it was found by a demotion. */
+struct hpkvm_snapshot {
+	bool timer;		/* the fields up to @tdcr are valid */
+	u64 deadline;		/* host TSC, 0 if not armed or fired */
+	u32 tmict;
+	u32 tmcct;
+	u32 tdcr;
+	u32 irr[DEDICATED_APIC_WORDS];
+	u32 isr[DEDICATED_APIC_WORDS];
+};
+
+void kvm_hpkvm_set_ops(const struct kvm_hpkvm_ops *ops)
+{
+	hpkvm_ops = ops;
+}
+EXPORT_SYMBOL_GPL(kvm_hpkvm_set_ops);
+
+/**
+ * kvm_hpkvm_features - what this host can do
+ *
+ * Return: a mask of KVM_HPKVM_F_*, 0 if it cannot lease cores at all.
+ */
+u32 kvm_hpkvm_features(void)
+{
+	struct dedicated_refusal why;
+
+	if (!hpkvm_ops || dedicated_cpu_host_unsuitable(&why))
+		return 0;
+	return hpkvm_ops->features;
+}
+
+/**
+ * kvm_hpkvm_enable - KVM_ENABLE_CAP(KVM_CAP_X86_HPKVM)
+ * @kvm: a VM without vCPUs
+ * @features: the wanted subset of kvm_hpkvm_features()
+ *
+ * Return: 0; -EINVAL for what this host cannot do, -EBUSY with vCPUs.
+ */
+int kvm_hpkvm_enable(struct kvm *kvm, u64 features)
+{
+	int ret = 0;
+
+	if (!features || (features & ~(u64)kvm_hpkvm_features()))
+		return -EINVAL;
+
+	mutex_lock(&kvm->lock);
+	if (kvm->created_vcpus) {
+		ret = -EBUSY;
+	} else {
+		kvm->arch.hpkvm_features = features;
+		kvm_set_apicv_inhibit(kvm, APICV_INHIBIT_REASON_HPKVM);
+	}
+	mutex_unlock(&kvm->lock);
+	return ret;
+}
+
+static bool hpkvm_feature(struct kvm_vcpu *vcpu, u32 feature)
+{
+	return vcpu->kvm->arch.hpkvm_features & feature;
+}
+
+static void set_vreg(struct kvm_lapic *apic, u32 reg, u32 val)
+{
+	*(u32 *)(apic->regs + reg) = val;
+}
+
+/* ---- what the guest may touch ---- */
+
+static void open_msr(struct kvm_vcpu *vcpu, u32 reg, bool read, bool write)
+{
+	hpkvm_ops->open_msr(vcpu, X2APIC_MSR(reg), read, write);
+}
+
+static void open_words(struct kvm_vcpu *vcpu, u32 reg, bool read)
+{
+	unsigned int i;
+
+	for (i = 0; i < DEDICATED_APIC_WORDS; i++)
+		open_msr(vcpu, reg + i * 0x10, read, false);
+}
+
+/* What moves with the gate: while it is shut, the priority is the host's. */
+static void open_priority(struct kvm_vcpu *vcpu, bool open)
+{
+	open_msr(vcpu, APIC_TASKPRI, open, open);
+	open_msr(vcpu, APIC_PROCPRI, open, false);
+	open_words(vcpu, APIC_ISR, open);
+	hpkvm_ops->trap_cr8(vcpu, !open);
+}
+
+static void open_eoi(struct kvm_vcpu *vcpu, bool open)
+{
+	open_msr(vcpu, APIC_EOI, false, open);
+	/*
+	 * A self-IPI is edge-triggered, so the physical TMR is 0 and a guest
+	 * that looks at it would take a level-triggered interrupt for a lost
+	 * one.  Show the virtual TMR while one is in flight.
+	 */
+	open_words(vcpu, APIC_TMR, open);
+}
+
+static u32 lvtt_mode(u32 lvtt)
+{
+	return lvtt & (APIC_LVT_TIMER_PERIODIC | APIC_LVT_TIMER_TSCDEADLINE);
+}
+
+static bool deadline_mode(struct kvm_vcpu *vcpu)
+{
+	return lvtt_mode(kvm_lapic_get_reg(vcpu->arch.apic, APIC_LVTT)) ==
+	       APIC_LVT_TIMER_TSCDEADLINE;
+}
+
+static bool periodic_mode(struct kvm_vcpu *vcpu)
+{
+	return lvtt_mode(kvm_lapic_get_reg(vcpu->arch.apic, APIC_LVTT)) ==
+	       APIC_LVT_TIMER_PERIODIC;
+}
+
+static void open_deadline(struct kvm_vcpu *vcpu)
+{
+	struct kvm_vcpu_hpkvm *h = &vcpu->arch.hpkvm;
+	bool open = h->timer_direct && deadline_mode(vcpu) &&
+		    !vcpu->arch.l1_tsc_offset &&
+		    kvm_msr_allowed(vcpu, MSR_IA32_TSC_DEADLINE,
+				    KVM_MSR_FILTER_WRITE);
+
+	hpkvm_ops->open_msr(vcpu, MSR_IA32_TSC_DEADLINE, open, open);
+	h->deadline_open = open;
+}
+
+static void open_timer(struct kvm_vcpu *vcpu)
+{
+	bool open = vcpu->arch.hpkvm.timer_direct && !deadline_mode(vcpu);
+
+	open_msr(vcpu, APIC_TMICT, open, open);
+	open_msr(vcpu, APIC_TMCCT, open, false);
+	open_msr(vcpu, APIC_TDCR, open, open);
+	open_deadline(vcpu);
+}
+
+static void open_all(struct kvm_vcpu *vcpu, bool open)
+{
+	open_priority(vcpu, open);
+	open_eoi(vcpu, open);
+	open_words(vcpu, APIC_IRR, open);
+	open_msr(vcpu, APIC_SELF_IPI, false, open);
+	open_timer(vcpu);
+	if (!open)
+		hpkvm_ops->trap_cr8(vcpu, false);
+}
+
+/* ---- the timer ---- */
+
+/* Only a vector that nobody else needs may come from the core's timer. */
+static bool timer_vector_ok(u32 lvtt)
+{
+	u8 vector = lvtt & APIC_VECTOR_MASK;
+
+	return (lvtt & APIC_LVT_MASKED) ||
+	       (vector >= 16 && vector != DEDICATED_HOST_VECTOR);
+}
+
+static bool timer_can_be_direct(struct kvm_vcpu *vcpu)
+{
+	if (!hpkvm_feature(vcpu, KVM_HPKVM_F_DIRECT_TIMER) ||
+	    !timer_vector_ok(kvm_lapic_get_reg(vcpu->arch.apic, APIC_LVTT)))
+		return false;
+	if (deadline_mode(vcpu))
+		return boot_cpu_has(X86_FEATURE_TSC_DEADLINE_TIMER) &&
+		       vcpu->arch.l1_tsc_scaling_ratio ==
+		       kvm_caps.default_tsc_scaling_ratio;
+	return dedicated_cpu_timer_rate_ok(vcpu->arch.hpkvm.cpu,
+					   vcpu->kvm->arch.apic_bus_cycle_ns);
+}
+
+/* A masked entry needs no valid vector, but hardware insists on one. */
+static u32 physical_lvtt(u32 lvtt)
+{
+	if (!timer_vector_ok(lvtt & ~APIC_LVT_MASKED))
+		lvtt = (lvtt & ~APIC_VECTOR_MASK) | LOCAL_TIMER_VECTOR;
+	return lvtt;
+}
+
+static void write_lvtt(struct kvm_vcpu *vcpu)
+{
+	struct kvm_vcpu_hpkvm *h = &vcpu->arch.hpkvm;
+
+	h->lvtt = kvm_lapic_get_reg(vcpu->arch.apic, APIC_LVTT);
+	native_apic_msr_write(APIC_LVTT, h->timer_direct ?
+			      physical_lvtt(h->lvtt) :
+			      APIC_LVT_MASKED | LOCAL_TIMER_VECTOR);
+	/* Intel SDM 11.5.4.1: LVTT before TSC_DEADLINE. */
+	asm volatile("mfence" : : : "memory");
+}
+
+static void write_deadline(struct kvm_vcpu *vcpu, u64 deadline)
+{
+	u64 physical = deadline - vcpu->arch.l1_tsc_offset;
+
+	/* 0 would disarm.  1 has passed just as well. */
+	if (deadline && !physical)
+		physical = 1;
+	wrmsrl(MSR_IA32_TSC_DEADLINE, deadline ? physical : 0);
+}
+
+/*
+ * Take over a virtual timer.  Interrupts are on: the hrtimer's callback may
+ * have to finish.  Return true if the timer was counting.
+ */
+static bool stop_virtual_timer(struct kvm_vcpu *vcpu)
+{
+	bool counting = hrtimer_cancel(&vcpu->arch.apic->lapic_timer.timer);
+
+	/* It may have expired before. */
+	kvm_inject_apic_timer_irqs(vcpu);
+	return counting;
+}
+
+static void start_physical_timer(struct kvm_vcpu *vcpu, bool counting)
+{
+	struct kvm_lapic *apic = vcpu->arch.apic;
+	u64 count = 0;
+
+	write_lvtt(vcpu);
+	if (!vcpu->arch.hpkvm.timer_direct)
+		return;
+	if (deadline_mode(vcpu)) {
+		write_deadline(vcpu, counting ? apic->lapic_timer.tscdeadline : 0);
+		return;
+	}
+
+	if (counting && periodic_mode(vcpu)) {
+		/* Hardware restarts the period: this tick may come later. */
+		count = kvm_lapic_get_reg(apic, APIC_TMICT);
+	} else if (counting) {
+		kvm_x2apic_msr_read(vcpu, X2APIC_MSR(APIC_TMCCT), &count);
+		count = max(count, 1ull);
+	}
+	native_apic_msr_write(APIC_TDCR, kvm_lapic_get_reg(apic, APIC_TDCR));
+	native_apic_msr_write(APIC_TMICT, count);
+}
+
+/* On the core, interrupts disabled. */
+static void stop_physical_timer(struct hpkvm_snapshot *snap, bool deadline)
+{
+	u64 near = (u64)tsc_khz * HPKVM_TIMER_NEAR_US / 1000;
+	u64 start = rdtsc();
+
+	snap->tmict = native_apic_msr_read(APIC_TMICT);
+	snap->tdcr = native_apic_msr_read(APIC_TDCR);
+	if (deadline) {
+		do {
+			rdmsrl(MSR_IA32_TSC_DEADLINE, snap->deadline);
+		} while (snap->deadline && snap->deadline < start + near);
+		wrmsrl(MSR_IA32_TSC_DEADLINE, 0);
+	} else {
+		/* At most 1 GHz: a count is no shorter than a nanosecond. */
+		do {
+			snap->tmcct = native_apic_msr_read(APIC_TMCCT);
+		} while (snap->tmcct &&
+			 snap->tmcct < HPKVM_TIMER_NEAR_US * NSEC_PER_USEC &&
+			 rdtsc() < start + 2 * near);
+		native_apic_msr_write(APIC_TMICT, 0);
+	}
+	native_apic_msr_write(APIC_LVTT, APIC_LVT_MASKED | LOCAL_TIMER_VECTOR);
+}
+
+static void start_virtual_timer(struct kvm_vcpu *vcpu,
+				const struct hpkvm_snapshot *snap)
+{
+	struct kvm_timer *timer = &vcpu->arch.apic->lapic_timer;
+	ktime_t left;
+
+	timer->tscdeadline = 0;
+	timer->period = 0;
+	if (deadline_mode(vcpu)) {
+		if (snap->deadline)
+			kvm_set_lapic_tscdeadline_msr(vcpu, snap->deadline +
+						      vcpu->arch.l1_tsc_offset);
+		return;
+	}
+
+	kvm_x2apic_msr_write(vcpu, X2APIC_MSR(APIC_TDCR), snap->tdcr);
+	if (!snap->tmcct) {
+		set_vreg(vcpu->arch.apic, APIC_TMICT, snap->tmict);
+		return;
+	}
+	/* Start with the initial count, then put the expiry where it was. */
+	kvm_x2apic_msr_write(vcpu, X2APIC_MSR(APIC_TMICT), snap->tmict);
+	left = ns_to_ktime((u64)snap->tmcct * vcpu->arch.apic->divide_count *
+			   vcpu->kvm->arch.apic_bus_cycle_ns);
+	timer->target_expiration = ktime_add(ktime_get(), left);
+	hrtimer_start(&timer->timer, timer->target_expiration,
+		      HRTIMER_MODE_ABS_HARD);
+}
+
+/* ---- promote and demote ---- */
+
+static bool hv_synic_active(struct kvm_vcpu *vcpu)
+{
+#ifdef CONFIG_KVM_HYPERV
+	return to_hv_vcpu(vcpu) && to_hv_synic(vcpu)->active;
+#else
+	return false;
+#endif
+}
+
+/*
+ * Linux enables SVM or VMX for itself at boot if it can.  That alone does no
+ * harm; but once the guest has run a guest of its own, stay out of its way
+ * until it gives virtualization up.
+ */
+static bool runs_nested_guests(struct kvm_vcpu *vcpu)
+{
+	struct kvm_vcpu_hpkvm *h = &vcpu->arch.hpkvm;
+
+	if (!(vcpu->arch.efer & EFER_SVME) &&
+	    !kvm_is_cr4_bit_set(vcpu, X86_CR4_VMXE))
+		h->nested = false;
+	else if (is_guest_mode(vcpu))
+		h->nested = true;
+	return h->nested;
+}
+
+static u32 why_emulated(struct kvm_vcpu *vcpu)
+{
+	struct kvm_vcpu_hpkvm *h = &vcpu->arch.hpkvm;
+	struct kvm_lapic *apic = vcpu->arch.apic;
+
+	if (!hpkvm_feature(vcpu, KVM_HPKVM_F_DIRECT_IRQ))
+		return KVM_HPKVM_REASON_FEATURE_OFF;
+	if (raw_smp_processor_id() != h->cpu || current->nr_cpus_allowed != 1)
+		return KVM_HPKVM_REASON_WRONG_CPU;
+	if (!apic_x2apic_mode(apic))
+		return KVM_HPKVM_REASON_LAPIC_MODE;
+	if (!kvm_apic_sw_enabled(apic))
+		return KVM_HPKVM_REASON_LAPIC_DISABLED;
+	if (runs_nested_guests(vcpu))
+		return KVM_HPKVM_REASON_NESTED;
+	if (vcpu->guest_debug || is_smm(vcpu) || hv_synic_active(vcpu))
+		return KVM_HPKVM_REASON_DEBUG;
+	if (kvm_cpu_has_extint(vcpu))
+		return KVM_HPKVM_REASON_EXTINT;
+	if (h->passthrough)
+		return KVM_HPKVM_REASON_NONE;
+	/* Something of the virtual local APIC's is on its way into the guest. */
+	if (apic->isr_count || vcpu->arch.interrupt.injected)
+		return KVM_HPKVM_REASON_IRQ_IN_SERVICE;
+	if (kvm_vcpu_apicv_active(vcpu) ||
+	    kvm_test_request(KVM_REQ_APICV_UPDATE, vcpu))
+		return KVM_HPKVM_REASON_NOT_ENTERED;
+	return KVM_HPKVM_REASON_NONE;
+}
+
+static void promote(struct kvm_vcpu *vcpu)
+{
+	struct kvm_vcpu_hpkvm *h = &vcpu->arch.hpkvm;
+	bool counting = false;
+
+	h->timer_direct = timer_can_be_direct(vcpu);
+	if (h->timer_direct)
+		counting = stop_virtual_timer(vcpu);
+	bitmap_zero(h->eoi_vectors, 256);
+	h->eoi_trapped = false;
+	h->gate_shut = false;
+
+	preempt_disable();
+	/* Whoever moved the thread away meanwhile: the next entry demotes. */
+	if (!WARN_ON_ONCE(smp_processor_id() != h->cpu))
+		start_physical_timer(vcpu, counting);
+	hpkvm_ops->set_passthrough(vcpu, true);
+	open_all(vcpu, true);
+	smp_store_release(&h->passthrough, true);
+	preempt_enable();
+
+	++vcpu->stat.hpkvm_promotions;
+	trace_kvm_hpkvm_promote(vcpu->vcpu_id, h->cpu, 0);
+}
+
+/* On the core, interrupts disabled. */
+static void take_snapshot(struct kvm_vcpu *vcpu, struct hpkvm_snapshot *snap)
+{
+	struct kvm_vcpu_hpkvm *h = &vcpu->arch.hpkvm;
+
+	snap->timer = h->timer_direct;
+	if (snap->timer)
+		stop_physical_timer(snap, lvtt_mode(h->lvtt) ==
+					  APIC_LVT_TIMER_TSCDEADLINE);
+	dedicated_cpu_drain(snap->irr, snap->isr);
+}
+
+struct snapshot_call {
+	struct kvm_vcpu *vcpu;
+	struct hpkvm_snapshot *snap;
+};
+
+static void snapshot_call(void *arg)
+{
+	struct snapshot_call *call = arg;
+
+	take_snapshot(call->vcpu, call->snap);
+}
+
+static void restore_virtual_apic(struct kvm_vcpu *vcpu,
+				 const struct hpkvm_snapshot *snap)
+{
+	struct kvm_lapic *apic = vcpu->arch.apic;
+	unsigned int vector;
+
+	for (vector = 16; vector < 256; vector++) {
+		if (snap->isr[vector / 32] & BIT(vector % 32))
+			kvm_lapic_set_vector(vector, apic->regs + APIC_ISR);
+		if (snap->irr[vector / 32] & BIT(vector % 32))
+			kvm_lapic_set_irr(vector, apic);
+	}
+	/* Recount what was set behind the accessors' back. */
+	kvm_apic_update_apicv(vcpu);
+	kvm_apic_update_ppr(vcpu);
+	if (snap->timer)
+		start_virtual_timer(vcpu, snap);
+}
+
+/**
+ * __kvm_hpkvm_demote - move the local APIC's state back into KVM's
+ * @vcpu: a vCPU in passthrough, loaded and not running
+ * @reason: enum kvm_hpkvm_reason
+ *
+ * May sleep: it waits for those who are sending to the core.  When it
+ * returns, KVM's local APIC is exactly what the guest would have seen.
+ */
+void __kvm_hpkvm_demote(struct kvm_vcpu *vcpu, u32 reason)
+{
+	struct kvm_vcpu_hpkvm *h = &vcpu->arch.hpkvm;
+	struct hpkvm_snapshot snap = {};
+	struct snapshot_call call = { .vcpu = vcpu, .snap = &snap };
+
+	if (reason == KVM_HPKVM_REASON_NESTED)
+		h->nested = true;
+	WRITE_ONCE(h->passthrough, false);
+	WRITE_ONCE(h->reason, reason);
+	synchronize_rcu();
+
+	smp_call_function_single(h->cpu, snapshot_call, &call, 1);
+	h->timer_direct = false;
+	open_all(vcpu, false);
+	hpkvm_ops->set_passthrough(vcpu, false);
+	restore_virtual_apic(vcpu, &snap);
+	kvm_make_request(KVM_REQ_EVENT, vcpu);
+
+	++vcpu->stat.hpkvm_demotions;
+	trace_kvm_hpkvm_demote(vcpu->vcpu_id, h->cpu, reason);
+}
+EXPORT_SYMBOL_GPL(__kvm_hpkvm_demote);
+
+/* The guest wrote LVTT, which exits, and stock KVM has seen the write. */
+static void refresh_timer(struct kvm_vcpu *vcpu)
+{
+	struct kvm_vcpu_hpkvm *h = &vcpu->arch.hpkvm;
+	u32 lvtt = kvm_lapic_get_reg(vcpu->arch.apic, APIC_LVTT);
+	bool direct = timer_can_be_direct(vcpu);
+
+	if (direct != h->timer_direct) {
+		/* Moving a timer that counts is what demotion is for. */
+		__kvm_hpkvm_demote(vcpu, KVM_HPKVM_REASON_TIMER_VECTOR);
+		promote(vcpu);
+		return;
+	}
+	if (lvtt != h->lvtt && direct) {
+		/* Intel SDM 11.5.4.1: to or from TSC-deadline mode disarms. */
+		if ((lvtt ^ h->lvtt) & APIC_LVT_TIMER_TSCDEADLINE)
+			native_apic_msr_write(APIC_TMICT, 0);
+		write_lvtt(vcpu);
+		open_timer(vcpu);
+	}
+	h->lvtt = lvtt;
+	if (h->deadline_open != (direct && deadline_mode(vcpu) &&
+				 !vcpu->arch.l1_tsc_offset))
+		open_deadline(vcpu);
+}
+
+/**
+ * __kvm_hpkvm_update - bring a bound vCPU into the mode its state allows
+ * @vcpu: a vCPU about to enter the guest, preemptible
+ */
+void __kvm_hpkvm_update(struct kvm_vcpu *vcpu)
+{
+	struct kvm_vcpu_hpkvm *h = &vcpu->arch.hpkvm;
+	u32 reason = why_emulated(vcpu);
+
+	if (reason && h->passthrough)
+		__kvm_hpkvm_demote(vcpu, reason);
+	else if (!reason && !h->passthrough)
+		promote(vcpu);
+	else if (!reason)
+		refresh_timer(vcpu);
+	WRITE_ONCE(h->reason, reason);
+}
+
+/* ---- entry and exit ---- */
+
+static void self_ipi(struct kvm_vcpu *vcpu, unsigned int vector)
+{
+	native_apic_msr_write(APIC_SELF_IPI, vector);
+	++vcpu->stat.hpkvm_injected;
+}
+
+/* Somebody waits for this vector's EOI: a level-triggered line, a notifier. */
+static bool wants_eoi(struct kvm_vcpu *vcpu, unsigned int vector)
+{
+	return test_bit(vector, vcpu->arch.ioapic_handled_vectors) ||
+	       kvm_lapic_get_reg(vcpu->arch.apic, APIC_TMR +
+				 (vector / 32) * 0x10) & BIT(vector % 32);
+}
+
+/* Everything that waits for the guest goes into the physical IRR. */
+static void flush_pending(struct kvm_vcpu *vcpu, struct dedicated_cpu *d)
+{
+	int vector;
+
+	while ((vector = kvm_lapic_find_highest_irr(vcpu)) >= 0) {
+		kvm_apic_clear_irr(vcpu, vector);
+		if (vector < 16)
+			continue;
+		if (wants_eoi(vcpu, vector))
+			__set_bit(vector, vcpu->arch.hpkvm.eoi_vectors);
+		self_ipi(vcpu, vector);
+	}
+
+	if (bitmap_empty(d->captured, NR_VECTORS))
+		return;
+	for_each_set_bit(vector, d->captured, NR_VECTORS) {
+		self_ipi(vcpu, vector);
+		++vcpu->stat.hpkvm_captured;
+	}
+	bitmap_zero(d->captured, NR_VECTORS);
+}
+
+static void refresh_traps(struct kvm_vcpu *vcpu, bool shut)
+{
+	struct kvm_vcpu_hpkvm *h = &vcpu->arch.hpkvm;
+	bool trap = shut || !bitmap_empty(h->eoi_vectors, 256);
+
+	if (trap != h->eoi_trapped)
+		open_eoi(vcpu, !trap);
+	if (shut != h->gate_shut)
+		open_priority(vcpu, !shut);
+	h->eoi_trapped = trap;
+	h->gate_shut = shut;
+}
+
+/**
+ * kvm_hpkvm_enter - last step before the guest runs in passthrough
+ * @vcpu: the vCPU
+ *
+ * Called with interrupts disabled, at a point after which an NMI makes the
+ * entry exit at once (SVM: GIF is 0).
+ *
+ * Return: false if host work is in the way; the entry must be abandoned.
+ */
+bool kvm_hpkvm_enter(struct kvm_vcpu *vcpu)
+{
+	struct dedicated_cpu *d = this_cpu_ptr(&dedicated_cpu);
+	u32 tpr = kvm_lapic_get_reg(vcpu->arch.apic, APIC_TASKPRI);
+
+	if (unlikely(smp_processor_id() != vcpu->arch.hpkvm.cpu) ||
+	    !dedicated_cpu_may_enter()) {
+		++vcpu->stat.hpkvm_entry_aborts;
+		return false;
+	}
+
+	flush_pending(vcpu, d);
+	refresh_traps(vcpu, d->aside);
+	if (vcpu->arch.hpkvm.gate_shut)
+		return true;
+
+	/* CR8 has no room for the sub-class. */
+	if (unlikely(tpr & 0xf))
+		native_apic_msr_write(APIC_TASKPRI, tpr);
+	else
+		dedicated_cpu_set_gate(tpr >> 4);
+	return true;
+}
+EXPORT_SYMBOL_GPL(kvm_hpkvm_enter);
+
+/**
+ * kvm_hpkvm_exit - first step after the guest ran in passthrough
+ * @vcpu: the vCPU
+ *
+ * Called with interrupts and NMIs still held off.  Until the next entry the
+ * guest's TPR is KVM's and the core's is the gate.
+ */
+void kvm_hpkvm_exit(struct kvm_vcpu *vcpu)
+{
+	struct kvm_vcpu_hpkvm *h = &vcpu->arch.hpkvm;
+
+	if (!h->gate_shut)
+		set_vreg(vcpu->arch.apic, APIC_TASKPRI,
+				  native_apic_msr_read(APIC_TASKPRI));
+	dedicated_cpu_set_gate(DEDICATED_GATE_SHUT);
+
+	vcpu->stat.hpkvm_direct_sent = atomic64_read(&h->direct_sent);
+	vcpu->stat.hpkvm_kicks =
+		(u32)atomic_read(this_cpu_ptr(&dedicated_cpu.nmi_begin)) -
+		h->kicks_before;
+}
+EXPORT_SYMBOL_GPL(kvm_hpkvm_exit);
+
+/* ---- what stock KVM asks about a vCPU in passthrough ---- */
+
+static bool direct_source(struct kvm_vcpu *vcpu)
+{
+	struct kvm_vcpu *sender = kvm_get_running_vcpu();
+
+	if (sender && sender->kvm == vcpu->kvm)
+		return hpkvm_feature(vcpu, KVM_HPKVM_F_DIRECT_IPI);
+	return hpkvm_feature(vcpu, KVM_HPKVM_F_DIRECT_MSI);
+}
+
+/**
+ * __kvm_hpkvm_deliver - send a fixed interrupt to a vCPU's core
+ * @vcpu: the target, which may be running on any CPU
+ * @trig_mode: not 0 if level-triggered
+ * @vector: the guest's vector
+ *
+ * Return: true if sent; false if it has to go through the virtual IRR.
+ */
+bool __kvm_hpkvm_deliver(struct kvm_vcpu *vcpu, int trig_mode, int vector)
+{
+	struct kvm_vcpu_hpkvm *h = &vcpu->arch.hpkvm;
+	bool sent = false;
+
+	if (trig_mode || vector < 16 || vector == DEDICATED_HOST_VECTOR ||
+	    test_bit(vector, vcpu->arch.ioapic_handled_vectors) ||
+	    !direct_source(vcpu))
+		return false;
+
+	rcu_read_lock();
+	if (READ_ONCE(h->passthrough)) {
+		dedicated_cpu_send_guest(h->cpu, vector);
+		atomic64_inc(&h->direct_sent);
+		sent = true;
+	}
+	rcu_read_unlock();
+	return sent;
+}
+EXPORT_SYMBOL_GPL(__kvm_hpkvm_deliver);
+
+static int highest_in_service(void)
+{
+	int i;
+
+	for (i = DEDICATED_APIC_WORDS - 1; i >= 0; i--) {
+		u32 word = native_apic_msr_read(APIC_ISR + i * 0x10);
+
+		if (word)
+			return i * 32 + __fls(word);
+	}
+	return -1;
+}
+
+/* Interrupts disabled, on the core. */
+static int physical_eoi(struct dedicated_cpu *d)
+{
+	int vector = d->aside;
+
+	/* Class 15: nothing that is in service can be above it. */
+	if (vector) {
+		d->aside = 0;
+		return vector;
+	}
+	vector = highest_in_service();
+	if (vector >= 0)
+		native_apic_msr_write(APIC_EOI, APIC_EOI_ACK);
+	return vector;
+}
+
+/* Return true if the EOI is dealt with, false if stock KVM goes on with it. */
+static bool intercepted_eoi(struct kvm_vcpu *vcpu)
+{
+	struct kvm_lapic *apic = vcpu->arch.apic;
+	int vector;
+
+	local_irq_disable();
+	vector = physical_eoi(this_cpu_ptr(&dedicated_cpu));
+	local_irq_enable();
+
+	++vcpu->stat.hpkvm_eoi_exits;
+	if (vector < 0 || !__test_and_clear_bit(vector, vcpu->arch.hpkvm.eoi_vectors))
+		return true;
+
+	/* Stock KVM does the rest as if it had been in service there. */
+	kvm_lapic_set_vector(vector, apic->regs + APIC_ISR);
+	apic->isr_count++;
+	apic->highest_isr_cache = vector;
+	return false;
+}
+
+/* True if this thread is where the core's registers can be reached. */
+static bool on_core(struct kvm_vcpu *vcpu)
+{
+	if (likely(raw_smp_processor_id() == vcpu->arch.hpkvm.cpu &&
+		   current->nr_cpus_allowed == 1))
+		return true;
+	__kvm_hpkvm_demote(vcpu, KVM_HPKVM_REASON_WRONG_CPU);
+	return false;
+}
+
+/**
+ * __kvm_hpkvm_reg_write - a local APIC register write that did exit
+ * @vcpu: a vCPU in passthrough, its thread
+ * @reg: APIC_* register
+ * @val: the value
+ *
+ * Return: true if dealt with, false if stock KVM has to do it.
+ */
+bool __kvm_hpkvm_reg_write(struct kvm_vcpu *vcpu, u32 reg, u32 val)
+{
+	switch (reg) {
+	case APIC_EOI:
+		return on_core(vcpu) && intercepted_eoi(vcpu);
+	case APIC_TMICT:
+	case APIC_TDCR:
+		if (!vcpu->arch.hpkvm.timer_direct || deadline_mode(vcpu) ||
+		    !on_core(vcpu))
+			return false;
+		native_apic_msr_write(reg, val);
+		return true;
+	default:
+		return false;
+	}
+}
+
+/**
+ * __kvm_hpkvm_reg_read - a local APIC register read that did exit
+ * @vcpu: a vCPU in passthrough, its thread
+ * @reg: APIC_* register
+ * @val: out: the value, if dealt with
+ *
+ * Return: true if dealt with, false if stock KVM has to do it.
+ */
+bool __kvm_hpkvm_reg_read(struct kvm_vcpu *vcpu, u32 reg, u32 *val)
+{
+	u8 aside;
+
+	switch (reg) {
+	case APIC_TMICT:
+	case APIC_TMCCT:
+	case APIC_TDCR:
+		if (!vcpu->arch.hpkvm.timer_direct || !on_core(vcpu))
+			return false;
+		*val = native_apic_msr_read(reg);
+		return true;
+	case APIC_ISR ... APIC_ISR + 0x70:
+		if (!on_core(vcpu))
+			return false;
+		*val = native_apic_msr_read(reg);
+		aside = __this_cpu_read(dedicated_cpu.aside);
+		if (aside && (reg - APIC_ISR) / 0x10 == aside / 32)
+			*val |= BIT(aside % 32);
+		return true;
+	case APIC_IRR ... APIC_IRR + 0x70:
+		if (!on_core(vcpu))
+			return false;
+		*val = native_apic_msr_read(reg) |
+		       kvm_lapic_get_reg(vcpu->arch.apic, reg);
+		return true;
+	case APIC_PROCPRI:
+		if (!vcpu->arch.hpkvm.gate_shut)
+			return false;
+		*val = 0xf0;
+		return true;
+	default:
+		return false;
+	}
+}
+
+bool __kvm_hpkvm_set_deadline(struct kvm_vcpu *vcpu, u64 data)
+{
+	if (!vcpu->arch.hpkvm.timer_direct || !deadline_mode(vcpu) ||
+	    !on_core(vcpu))
+		return false;
+	write_deadline(vcpu, data);
+	return true;
+}
+
+bool __kvm_hpkvm_get_deadline(struct kvm_vcpu *vcpu, u64 *data)
+{
+	u64 deadline;
+
+	if (!vcpu->arch.hpkvm.timer_direct || !deadline_mode(vcpu) ||
+	    !on_core(vcpu))
+		return false;
+	rdmsrl(MSR_IA32_TSC_DEADLINE, deadline);
+	*data = deadline ? deadline + vcpu->arch.l1_tsc_offset : 0;
+	return true;
+}
+
+/* ---- bind and unbind ---- */
+
+static int check_bind(struct kvm_vcpu *vcpu, const struct kvm_hpkvm_bind *bind,
+		      u32 *reason)
+{
+	*reason = KVM_HPKVM_REASON_NOT_ENABLED;
+	if (!vcpu->kvm->arch.hpkvm_features)
+		return -ENOTTY;
+	*reason = KVM_HPKVM_REASON_BAD_FLAGS;
+	if (bind->flags || memchr_inv(bind->reserved, 0, sizeof(bind->reserved)))
+		return -EINVAL;
+	*reason = KVM_HPKVM_REASON_ALREADY_BOUND;
+	if (vcpu->arch.hpkvm.cpu >= 0)
+		return -EALREADY;
+	*reason = KVM_HPKVM_REASON_NO_LAPIC;
+	if (!lapic_in_kernel(vcpu))
+		return -EINVAL;
+	*reason = KVM_HPKVM_REASON_NONE;
+	return 0;
+}
+
+static int lease(struct kvm_vcpu *vcpu, unsigned int cpu,
+		 struct dedicated_refusal *why)
+{
+	struct kvm_vcpu_hpkvm *h = &vcpu->arch.hpkvm;
+	int ret;
+
+	if (!alloc_cpumask_var(&h->affinity, GFP_KERNEL_ACCOUNT))
+		return -ENOMEM;
+	cpumask_copy(h->affinity, current->cpus_ptr);
+	ret = dedicated_cpu_lease(cpu, why);
+	if (ret) {
+		free_cpumask_var(h->affinity);
+		return ret;
+	}
+
+	h->task = get_task_struct(current);
+	h->kicks_before = atomic_read(per_cpu_ptr(&dedicated_cpu.nmi_begin, cpu));
+	WRITE_ONCE(h->reason, KVM_HPKVM_REASON_NOT_ENTERED);
+	WRITE_ONCE(h->cpu, cpu);
+	static_branch_inc(&kvm_hpkvm_key);
+	return 0;
+}
+
+static int kvm_hpkvm_bind(struct kvm_vcpu *vcpu,
+			  struct kvm_hpkvm_bind __user *argp)
+{
+	struct dedicated_refusal why = {};
+	struct kvm_hpkvm_bind bind;
+	int ret;
+
+	if (copy_from_user(&bind, argp, sizeof(bind)))
+		return -EFAULT;
+
+	ret = check_bind(vcpu, &bind, &why.reason) ?:
+	      lease(vcpu, bind.cpu, &why);
+	trace_kvm_hpkvm_bind(vcpu->vcpu_id, bind.cpu, why.reason);
+
+	bind.reason = why.reason;
+	bind.irq = why.irq;
+	strscpy_pad(bind.culprit, why.culprit);
+	/* The lease stands: what a failed write loses can be asked for again. */
+	if (copy_to_user(argp, &bind, sizeof(bind)) && !ret)
+		ret = -EFAULT;
+	return ret;
+}
+
+/* Give the thread back the affinity it had, unless it was changed since. */
+static void restore_affinity(struct kvm_vcpu_hpkvm *h, int cpu)
+{
+	if (cpumask_equal(h->task->cpus_ptr, cpumask_of(cpu)))
+		set_cpus_allowed_ptr(h->task, h->affinity);
+	put_task_struct(h->task);
+	h->task = NULL;
+	free_cpumask_var(h->affinity);
+}
+
+/* The vCPU is in emulated mode, or will never run again. */
+static void unlease(struct kvm_vcpu *vcpu)
+{
+	struct kvm_vcpu_hpkvm *h = &vcpu->arch.hpkvm;
+	int cpu = h->cpu;
+
+	WRITE_ONCE(h->cpu, -1);
+	WRITE_ONCE(h->reason, KVM_HPKVM_REASON_NOT_BOUND);
+	dedicated_cpu_release(cpu);
+	restore_affinity(h, cpu);
+	static_branch_dec(&kvm_hpkvm_key);
+	trace_kvm_hpkvm_unbind(vcpu->vcpu_id, cpu, 0);
+}
+
+static int kvm_hpkvm_unbind(struct kvm_vcpu *vcpu)
+{
+	if (vcpu->arch.hpkvm.cpu < 0)
+		return -ENOENT;
+	kvm_hpkvm_demote(vcpu, KVM_HPKVM_REASON_NOT_BOUND);
+	unlease(vcpu);
+	return 0;
+}
+
+static u32 hpkvm_mode(const struct kvm_vcpu_hpkvm *h, int cpu)
+{
+	if (cpu < 0)
+		return KVM_HPKVM_MODE_UNBOUND;
+	return READ_ONCE(h->passthrough) ? KVM_HPKVM_MODE_PASSTHROUGH :
+					   KVM_HPKVM_MODE_EMULATED;
+}
+
+static int kvm_hpkvm_get_state(struct kvm_vcpu *vcpu,
+			       struct kvm_hpkvm_state __user *argp)
+{
+	struct kvm_vcpu_hpkvm *h = &vcpu->arch.hpkvm;
+	int cpu = READ_ONCE(h->cpu);
+	struct kvm_hpkvm_state state = {
+		.mode		= hpkvm_mode(h, cpu),
+		.cpu		= cpu,
+		.features	= vcpu->kvm->arch.hpkvm_features,
+		.promotions	= READ_ONCE(vcpu->stat.hpkvm_promotions),
+		.demotions	= READ_ONCE(vcpu->stat.hpkvm_demotions),
+		.captured	= READ_ONCE(vcpu->stat.hpkvm_captured),
+		.injected	= READ_ONCE(vcpu->stat.hpkvm_injected),
+		.direct_sent	= atomic64_read(&h->direct_sent),
+	};
+
+	if (state.mode != KVM_HPKVM_MODE_PASSTHROUGH)
+		state.reason = READ_ONCE(h->reason);
+	if (cpu >= 0)
+		state.kicks = (u32)atomic_read(per_cpu_ptr(&dedicated_cpu.nmi_begin,
+							   cpu)) -
+			      READ_ONCE(h->kicks_before);
+	return copy_to_user(argp, &state, sizeof(state)) ? -EFAULT : 0;
+}
+
+/* Does not take vcpu->mutex: a vCPU in passthrough may hold it for hours. */
+long kvm_arch_vcpu_async_ioctl(struct file *filp, unsigned int ioctl,
+			       unsigned long arg)
+{
+	if (ioctl != KVM_HPKVM_GET_STATE)
+		return -ENOIOCTLCMD;
+	return kvm_hpkvm_get_state(filp->private_data, (void __user *)arg);
+}
+
+/**
+ * kvm_hpkvm_vcpu_ioctl - see every vCPU ioctl but KVM_RUN, before KVM does
+ * @vcpu: the vCPU, loaded
+ * @ioctl: the number
+ * @argp: its argument
+ *
+ * Return: what the ioctl returns, or -ENOIOCTLCMD if it is not one of ours.
+ */
+long kvm_hpkvm_vcpu_ioctl(struct kvm_vcpu *vcpu, unsigned int ioctl,
+			  void __user *argp)
+{
+	switch (ioctl) {
+	case KVM_HPKVM_BIND:
+		return kvm_hpkvm_bind(vcpu, argp);
+	case KVM_HPKVM_UNBIND:
+		return kvm_hpkvm_unbind(vcpu);
+	case KVM_GET_LAPIC:
+	case KVM_SET_LAPIC:
+	case KVM_GET_MSRS:
+	case KVM_SET_MSRS:
+	case KVM_GET_SREGS:
+	case KVM_SET_SREGS:
+	case KVM_GET_SREGS2:
+	case KVM_SET_SREGS2:
+	case KVM_GET_VCPU_EVENTS:
+	case KVM_SET_VCPU_EVENTS:
+	case KVM_GET_MP_STATE:
+	case KVM_SET_MP_STATE:
+	case KVM_INTERRUPT:
+	case KVM_SET_CPUID:
+	case KVM_SET_CPUID2:
+	case KVM_SET_TSC_KHZ:
+	case KVM_SET_DEVICE_ATTR:
+	case KVM_SET_NESTED_STATE:
+		kvm_hpkvm_demote(vcpu, KVM_HPKVM_REASON_USER_ACCESS);
+		fallthrough;
+	default:
+		return -ENOIOCTLCMD;
+	}
+}
+
+void kvm_hpkvm_vcpu_create(struct kvm_vcpu *vcpu)
+{
+	vcpu->arch.hpkvm.cpu = -1;
+	vcpu->arch.hpkvm.reason = KVM_HPKVM_REASON_NOT_BOUND;
+}
+
+void kvm_hpkvm_vcpu_destroy(struct kvm_vcpu *vcpu)
+{
+	struct kvm_vcpu_hpkvm *h = &vcpu->arch.hpkvm;
+
+	if (h->cpu < 0)
+		return;
+	if (h->passthrough) {
+		WRITE_ONCE(h->passthrough, false);
+		synchronize_rcu();
+	}
+	unlease(vcpu);
+}

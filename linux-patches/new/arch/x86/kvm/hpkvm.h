@@ -1,0 +1,165 @@
+/* SPDX-License-Identifier: GPL-2.0-only */
+/*
+ * KVM dedicated cores: the hooks that x86.c, lapic.c and the vendor modules
+ * call.  Every hook costs a patched-out branch while no vCPU is bound, and
+ * nothing with CONFIG_KVM_HPKVM=n.
+ */
+#ifndef __KVM_X86_HPKVM_H
+#define __KVM_X86_HPKVM_H
+
+#include <linux/jump_label.h>
+#include <linux/kvm_host.h>
+#include <asm/kvm_hpkvm.h>
+
+#ifdef CONFIG_KVM_HPKVM
+
+/*
+ * struct kvm_hpkvm_ops - what differs between VMX and SVM
+ * @features: KVM_HPKVM_F_* that this CPU can do
+ * @set_passthrough: switch interception of external interrupts and of
+ *	what F_DIRECT_HLT names; the vCPU is loaded and not running
+ * @open_msr: let the guest @read and @write an MSR without an exit
+ * @trap_cr8: intercept CR8 accesses, or not
+ */
+struct kvm_hpkvm_ops {
+	u32 features;
+	void (*set_passthrough)(struct kvm_vcpu *vcpu, bool on);
+	void (*open_msr)(struct kvm_vcpu *vcpu, u32 msr, bool read, bool write);
+	void (*trap_cr8)(struct kvm_vcpu *vcpu, bool trap);
+};
+
+/* Enabled while a vCPU is bound. */
+DECLARE_STATIC_KEY_FALSE(kvm_hpkvm_key);
+
+void kvm_hpkvm_set_ops(const struct kvm_hpkvm_ops *ops);
+u32 kvm_hpkvm_features(void);
+int kvm_hpkvm_enable(struct kvm *kvm, u64 features);
+void kvm_hpkvm_vcpu_create(struct kvm_vcpu *vcpu);
+void kvm_hpkvm_vcpu_destroy(struct kvm_vcpu *vcpu);
+long kvm_hpkvm_vcpu_ioctl(struct kvm_vcpu *vcpu, unsigned int ioctl,
+			  void __user *argp);
+
+void __kvm_hpkvm_update(struct kvm_vcpu *vcpu);
+void __kvm_hpkvm_demote(struct kvm_vcpu *vcpu, u32 reason);
+bool __kvm_hpkvm_deliver(struct kvm_vcpu *vcpu, int trig_mode, int vector);
+bool __kvm_hpkvm_reg_write(struct kvm_vcpu *vcpu, u32 reg, u32 val);
+bool __kvm_hpkvm_reg_read(struct kvm_vcpu *vcpu, u32 reg, u32 *val);
+bool __kvm_hpkvm_set_deadline(struct kvm_vcpu *vcpu, u64 data);
+bool __kvm_hpkvm_get_deadline(struct kvm_vcpu *vcpu, u64 *data);
+bool kvm_hpkvm_enter(struct kvm_vcpu *vcpu);
+void kvm_hpkvm_exit(struct kvm_vcpu *vcpu);
+
+/* kvm_hpkvm_passthrough - does the guest drive a core's local APIC? */
+static __always_inline bool kvm_hpkvm_passthrough(struct kvm_vcpu *vcpu)
+{
+	return static_branch_unlikely(&kvm_hpkvm_key) &&
+	       vcpu->arch.hpkvm.passthrough;
+}
+
+/* kvm_hpkvm_update - promote or demote as the vCPU's state asks for */
+static inline void kvm_hpkvm_update(struct kvm_vcpu *vcpu)
+{
+	if (static_branch_unlikely(&kvm_hpkvm_key) && vcpu->arch.hpkvm.cpu >= 0)
+		__kvm_hpkvm_update(vcpu);
+}
+
+/* kvm_hpkvm_demote - have the whole state of the local APIC in KVM's */
+static inline void kvm_hpkvm_demote(struct kvm_vcpu *vcpu, u32 reason)
+{
+	if (kvm_hpkvm_passthrough(vcpu))
+		__kvm_hpkvm_demote(vcpu, reason);
+}
+
+/* kvm_hpkvm_deliver - send an interrupt to the vCPU's core, if it has one */
+static inline bool kvm_hpkvm_deliver(struct kvm_vcpu *vcpu, int trig_mode,
+				     int vector)
+{
+	return static_branch_unlikely(&kvm_hpkvm_key) &&
+	       __kvm_hpkvm_deliver(vcpu, trig_mode, vector);
+}
+
+static inline bool kvm_hpkvm_reg_write(struct kvm_vcpu *vcpu, u32 reg, u32 val)
+{
+	return kvm_hpkvm_passthrough(vcpu) &&
+	       __kvm_hpkvm_reg_write(vcpu, reg, val);
+}
+
+static inline bool kvm_hpkvm_reg_read(struct kvm_vcpu *vcpu, u32 reg, u32 *val)
+{
+	return kvm_hpkvm_passthrough(vcpu) &&
+	       __kvm_hpkvm_reg_read(vcpu, reg, val);
+}
+
+static inline bool kvm_hpkvm_set_deadline(struct kvm_vcpu *vcpu, u64 data)
+{
+	return kvm_hpkvm_passthrough(vcpu) &&
+	       __kvm_hpkvm_set_deadline(vcpu, data);
+}
+
+static inline bool kvm_hpkvm_get_deadline(struct kvm_vcpu *vcpu, u64 *data)
+{
+	return kvm_hpkvm_passthrough(vcpu) &&
+	       __kvm_hpkvm_get_deadline(vcpu, data);
+}
+
+/* kvm_hpkvm_tsc_direct - the VM's TSC is to be the host's, from the start */
+static inline bool kvm_hpkvm_tsc_direct(struct kvm *kvm)
+{
+	return kvm->arch.hpkvm_features & KVM_HPKVM_F_DIRECT_TIMER;
+}
+
+#else /* !CONFIG_KVM_HPKVM */
+
+static inline void kvm_hpkvm_vcpu_create(struct kvm_vcpu *vcpu) { }
+static inline void kvm_hpkvm_vcpu_destroy(struct kvm_vcpu *vcpu) { }
+static inline bool kvm_hpkvm_passthrough(struct kvm_vcpu *vcpu) { return false; }
+static inline void kvm_hpkvm_update(struct kvm_vcpu *vcpu) { }
+static inline void kvm_hpkvm_demote(struct kvm_vcpu *vcpu, u32 reason) { }
+static inline bool kvm_hpkvm_enter(struct kvm_vcpu *vcpu) { return true; }
+static inline void kvm_hpkvm_exit(struct kvm_vcpu *vcpu) { }
+static inline bool kvm_hpkvm_tsc_direct(struct kvm *kvm) { return false; }
+
+static inline u32 kvm_hpkvm_features(void)
+{
+	return 0;
+}
+
+static inline int kvm_hpkvm_enable(struct kvm *kvm, u64 features)
+{
+	return -EINVAL;
+}
+
+static inline long kvm_hpkvm_vcpu_ioctl(struct kvm_vcpu *vcpu,
+					unsigned int ioctl, void __user *argp)
+{
+	return -EINVAL;
+}
+
+static inline bool kvm_hpkvm_deliver(struct kvm_vcpu *vcpu, int trig_mode,
+				     int vector)
+{
+	return false;
+}
+
+static inline bool kvm_hpkvm_reg_write(struct kvm_vcpu *vcpu, u32 reg, u32 val)
+{
+	return false;
+}
+
+static inline bool kvm_hpkvm_reg_read(struct kvm_vcpu *vcpu, u32 reg, u32 *val)
+{
+	return false;
+}
+
+static inline bool kvm_hpkvm_set_deadline(struct kvm_vcpu *vcpu, u64 data)
+{
+	return false;
+}
+
+static inline bool kvm_hpkvm_get_deadline(struct kvm_vcpu *vcpu, u64 *data)
+{
+	return false;
+}
+
+#endif /* CONFIG_KVM_HPKVM */
+#endif /* __KVM_X86_HPKVM_H */
