@@ -9,6 +9,7 @@
 #define ESR_SEND_ILLEGAL        (1u << 5)
 #define ESR_RECEIVE_ILLEGAL     (1u << 6)
 #define VEC_NMI                 2
+#define VEC_ERROR               0xfe
 
 /* volatile: written by interrupt handlers */
 static volatile unsigned hits[256], order[256], taken;
@@ -38,6 +39,36 @@ static bool irr_below_16(void)
     return apic_read(APIC_IRR) & 0xffff;
 }
 
+/* What was logged since the last call. */
+static uint32_t errors(void)
+{
+    apic_write(APIC_ESR, 0);
+    return apic_read(APIC_ESR);
+}
+
+static void error_interrupt(void)
+{
+    errors();
+    tap_ok(errors() == 0, "a write of ESR clears it");
+    apic_write(APIC_LVTERR, VEC_ERROR);
+    apic_self_ipi(1);
+    tap_ok(apic_read(APIC_ESR) == 0 && apic_test(APIC_IRR, VEC_ERROR),
+           "an error waits for the write of ESR, its interrupt does not");
+    let_in();
+    apic_self_ipi(2);
+    let_in();
+    tap_ok(hits[VEC_ERROR] == 1, "no second interrupt before the write");
+    tap_ok(errors() == ESR_SEND_ILLEGAL, "then ESR says what it was");
+    apic_self_ipi(3);
+    let_in();
+    tap_ok(hits[VEC_ERROR] == 2, "and the next error interrupts again");
+    apic_write(APIC_LVTERR, APIC_LVT_MASKED);
+    errors();
+    hits[VEC_ERROR] = 0;
+    tap_ok(wrmsr_safe(MSR_X2APIC(APIC_ESR), 1) == 13 && errors() == 0,
+           "x2APIC: a write of ESR other than 0 takes #GP");
+}
+
 /* A vector below 16 is an error, not an interrupt. */
 static void illegal_vectors(void)
 {
@@ -49,15 +80,15 @@ static void illegal_vectors(void)
     }
     tap_ok(!pending, "SELF_IPI of vectors 0-15 sets no IRR bit, %u did",
            pending);
-    tap_ok(apic_read(APIC_ESR) & ESR_SEND_ILLEGAL,
-           "ESR says \"send illegal vector\"");
+    tap_ok(errors() == ESR_SEND_ILLEGAL, "ESR says \"send illegal vector\"");
 
     pending = 0;
     for (unsigned v = 0; v < 16; v++) {
         apic_icr(cpu_apic_id(0), v);
         pending += irr_below_16();
     }
-    tap_ok(!pending, "nor does the ICR, %u did", pending);
+    tap_ok(!pending && errors() == ESR_SEND_ILLEGAL,
+           "nor does the ICR, %u did", pending);
 
     apic_write(APIC_LVTT, 5);
     apic_write(APIC_TMICT, 1000);
@@ -66,7 +97,7 @@ static void illegal_vectors(void)
     }
     pending = irr_below_16();
     apic_write(APIC_LVTT, APIC_LVT_MASKED);
-    tap_ok(!pending && apic_read(APIC_ESR) & ESR_RECEIVE_ILLEGAL,
+    tap_ok(!pending && errors() == ESR_RECEIVE_ILLEGAL,
            "nor does an LVT; ESR says \"receive illegal vector\"");
 }
 
@@ -192,7 +223,7 @@ static void nmi(void)
 
 void guest_main(void)
 {
-    tap_plan(21);
+    tap_plan(27);
     for (unsigned v = 32; v < 256; v++) {
         isr_set(v, on_irq);
     }
@@ -200,6 +231,7 @@ void guest_main(void)
     apic_write(APIC_TDCR, APIC_TDCR_BY_1);
     write_cr8(1);                       /* class 1 never gets in, see below */
     illegal_vectors();
+    error_interrupt();
     every_vector();
     priority();
     in_service();

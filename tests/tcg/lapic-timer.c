@@ -13,12 +13,14 @@
 #define ROUNDS          300
 #define COUNT           20000           /* ns at divide by 1, both emulators */
 
-static unsigned hits;
+static unsigned hits, stop_at;
 
 static void on_timer(struct isr_frame *f)
 {
     (void)f;
-    hits++;
+    if (++hits == stop_at) {
+        apic_write(APIC_LVTT, APIC_LVT_MASKED | VEC);
+    }
     apic_eoi();
 }
 
@@ -168,9 +170,31 @@ static void periodic(void)
     tap_ok(drain() == 0 && hits == first, "a periodic timer runs and stops");
 }
 
+/*
+ * Periods shorter than the way to the guest merge in IRR. The next interrupt
+ * waits at each IRET, so only the handler can stop them.
+ */
+static void storm(void)
+{
+    stop_at = hits + 2000;
+    apic_write(APIC_LVTT, APIC_LVT_PERIODIC | VEC);
+    apic_write(APIC_TMICT, 1);
+    while (hits < stop_at) {
+        drain();
+    }
+    for (unsigned i = 0; i < 20000; i++) {
+        apic_read(APIC_TMCCT);
+    }
+    drain();
+    tap_ok(hits - stop_at <= 1,
+           "a period of two ticks leaves the CPU alive and can be stopped");
+    stop_at = 0;
+    stop();
+}
+
 void guest_main(void)
 {
-    tap_plan(10);
+    tap_plan(11);
     isr_set(VEC, on_timer);
     stop();
     after_zero("nothing", do_nothing);
@@ -182,4 +206,5 @@ void guest_main(void)
     no_interrupt_when_masked();
     divide_keeps_count();
     periodic();
+    storm();
 }
