@@ -4,13 +4,15 @@
 # accelerator and leaves what the kernel and the guest counted in
 # /host/results/NAME.  Judges nothing.
 #
-# Usage: measure.sh SETTLE SECONDS NAME=ACCELERATOR...
+# Usage: measure.sh SECONDS SLEEPS NAME=ACCELERATOR...
+#
+# The load runs for SECONDS before the window of SLEEPS sleeps on every vCPU.
 
 . /host/tests/host/lib/vm.sh
 . /host/tests/host/lib/exits.sh
 
 BOOT_LIMIT=${BOOT_LIMIT:-180}
-settle=$1 seconds=$2
+settle=$1 sleeps=$2
 shift 2
 
 die() {
@@ -37,12 +39,12 @@ measure() {	# name, accelerator
 	echo "$1: booting a guest with -accel $2"
 	exits_arm || die "the kernel cannot count exits (CONFIG_HIST_TRIGGERS)"
 	VM_ARGS=-no-shutdown
-	vm_start "$1" "$2" steady "$settle" "$seconds"
+	vm_start "$1" "$2" steady "$settle" "$sleeps"
 	if ! vm_wait_for "$1" "$BOOT_LIMIT" 'guest: start'; then
 		show "$1"
 		die "$1: the guest did not boot"
 	fi
-	echo "$1: the guest is up, its load runs; measuring $seconds s"
+	echo "$1: the guest is up; its load runs, $sleeps sleeps of 1 ms on each vCPU"
 	vm_ask "$1" '{"execute":"query-hpkvm"}' >"$results/query-hpkvm"
 	if ! vm_wait_for "$1" "$BOOT_LIMIT" 'guest: done'; then
 		show "$1"

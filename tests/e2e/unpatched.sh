@@ -7,7 +7,7 @@
 . /host/tests/host/lib/vm.sh
 
 VM_ARGS=-no-shutdown
-vm_start fallback hpkvm,cpus=2-3 steady 1 1
+vm_start fallback hpkvm,cpus=2-3 steady 1 500
 ok "the guest boots on an unpatched kernel" \
 	vm_wait_for fallback 120 'guest: start'
 ok "no vCPU is in passthrough" vm_dedicated fallback 0

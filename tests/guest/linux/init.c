@@ -24,13 +24,13 @@ static void setup(void)
 	setvbuf(stdout, NULL, _IOLBF, 0);
 }
 
-/* steady SETTLE SECONDS: one measured window, then power off. */
-static void steady(int settle, int seconds)
+/* One measured window, then power off. */
+static void steady(int settle, unsigned long sleeps)
 {
 	struct load *load = load_start();
 
 	sleep(settle);
-	load_window(load, seconds);
+	load_window(load, sleeps);
 	printf("guest: done\n");
 }
 
@@ -46,7 +46,7 @@ static void forever(void)
 }
 
 /*
- * The command line: steady SETTLE SECONDS | forever | reboot SECONDS |
+ * The command line: steady SECONDS SLEEPS | forever | reboot SECONDS |
  * poweroff SECONDS | panic SECONDS, each after that much load.
  */
 int main(int argc, char **argv)
@@ -57,7 +57,7 @@ int main(int argc, char **argv)
 	setup();
 	printf("guest: start %s\n", scenario);
 	if (!strcmp(scenario, "steady")) {
-		steady(first, argc > 3 ? atoi(argv[3]) : 10);
+		steady(first, argc > 3 ? strtoul(argv[3], NULL, 10) : 1000);
 	} else if (!strcmp(scenario, "forever")) {
 		forever();
 	} else {

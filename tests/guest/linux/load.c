@@ -7,6 +7,7 @@
  */
 #define _GNU_SOURCE
 #include <cpuid.h>
+#include <limits.h>
 #include <pthread.h>
 #include <sched.h>
 #include <stdatomic.h>
@@ -23,10 +24,10 @@
 #define NSEC_PER_SEC		1000000000L
 #define NSEC_PER_MSEC		1000000L
 #define SLEEP_MSEC		1
-#define PING_MSEC		150
-#define WORK_MSEC		25
-#define WORK_STEPS		50000
+#define PING_MSEC		160
+#define WORK_STEPS		2000
 #define QUIET_MSEC		100
+#define POLL_MSEC		250
 
 struct cpu_load {
 	struct load *load;
@@ -35,6 +36,7 @@ struct cpu_load {
 	int reply[2];			/* pipe back to it */
 	struct cpu_load *next;
 	atomic_ulong sleeps;
+	atomic_ulong sleeps_limit;	/* stands still when it has so many */
 	atomic_ulong pings;
 	unsigned long work;
 };
@@ -80,29 +82,26 @@ static void pace(struct load *load, struct timespec *next, long msec)
 	}
 }
 
+static void work(struct cpu_load *me)
+{
+	volatile unsigned long *sum = &me->work;
+
+	for (int i = 0; i < WORK_STEPS; i++)
+		*sum += i;
+}
+
 static void *sleeper(void *arg)
 {
 	struct cpu_load *me = arg;
 
 	for (;;) {
 		sleep_msec(SLEEP_MSEC);
-		wait_while_held(me->load);
 		atomic_fetch_add(&me->sleeps, 1);
-	}
-	return NULL;
-}
-
-static void *worker(void *arg)
-{
-	struct cpu_load *me = arg;
-	volatile unsigned long *sum = &me->work;
-	struct timespec next;
-
-	clock_gettime(CLOCK_MONOTONIC, &next);
-	for (;;) {
-		pace(me->load, &next, WORK_MSEC);
-		for (int i = 0; i < WORK_STEPS; i++)
-			*sum += i;
+		work(me);
+		while (atomic_load(&me->sleeps) >=
+		       atomic_load(&me->sleeps_limit))
+			sleep_msec(QUIET_MSEC / 4);
+		wait_while_held(me->load);
 	}
 	return NULL;
 }
@@ -166,12 +165,12 @@ struct load *load_start(void)
 		cpu->load = load;
 		cpu->cpu = i;
 		cpu->next = &load->cpu[(i + 1) % load->cpus];
+		cpu->sleeps_limit = ULONG_MAX;
 		if (pipe(cpu->request) || pipe(cpu->reply))
 			fail("guest: pipe");
 	}
 	for (int i = 0; i < load->cpus; i++) {
 		start_thread(&load->cpu[i], sleeper);
-		start_thread(&load->cpu[i], worker);
 		start_thread(&load->cpu[i], echoer);
 		start_thread(&load->cpu[i], pinger);
 	}
@@ -213,25 +212,33 @@ static void hold(struct load *load)
 	sleep_msec(QUIET_MSEC);
 }
 
-void load_window(struct load *load, int seconds)
+/* Allow @sleeps more on each CPU and wait for them. */
+static void run(struct load *load, unsigned long sleeps)
+{
+	for (int i = 0; i < load->cpus; i++)
+		atomic_store(&load->cpu[i].sleeps_limit,
+			     atomic_load(&load->cpu[i].sleeps) + sleeps);
+	atomic_store(&load->hold, false);
+	for (int i = 0; i < load->cpus; i++)
+		while (atomic_load(&load->cpu[i].sleeps) <
+		       atomic_load(&load->cpu[i].sleeps_limit))
+			sleep_msec(POLL_MSEC);
+}
+
+void load_window(struct load *load, unsigned long sleeps)
 {
 	struct interrupts *before = interrupts_alloc();
 	struct interrupts *after = interrupts_alloc();
-	unsigned long sleeps[load->cpus], pings[load->cpus];
+	unsigned long pings[load->cpus];
 	struct timespec begin, end;
 
 	hold(load);
 	interrupts_read(before);
-	for (int i = 0; i < load->cpus; i++) {
-		sleeps[i] = atomic_load(&load->cpu[i].sleeps);
+	for (int i = 0; i < load->cpus; i++)
 		pings[i] = atomic_load(&load->cpu[i].pings);
-	}
 	clock_gettime(CLOCK_MONOTONIC, &begin);
 	mark_begin();
-	atomic_store(&load->hold, false);
-
-	sleep(seconds);
-
+	run(load, sleeps);
 	hold(load);
 	mark_end();
 	clock_gettime(CLOCK_MONOTONIC, &end);
@@ -241,8 +248,7 @@ void load_window(struct load *load, int seconds)
 	       (end.tv_sec - begin.tv_sec) * 1000 +
 	       (end.tv_nsec - begin.tv_nsec) / NSEC_PER_MSEC);
 	for (int i = 0; i < load->cpus; i++)
-		printf("load: cpu=%d sleeps=%lu pings=%lu\n", i,
-		       atomic_load(&load->cpu[i].sleeps) - sleeps[i],
+		printf("load: cpu=%d sleeps=%lu pings=%lu\n", i, sleeps,
 		       atomic_load(&load->cpu[i].pings) - pings[i]);
 	interrupts_print_growth(before, after);
 	free(before);

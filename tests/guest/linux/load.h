@@ -10,21 +10,29 @@ struct load;
 /*
  * load_start() - start the load on every online CPU
  *
- * Each CPU gets a thread that sleeps 1 ms at a time, one that computes
- * every 25 ms, and one that exchanges a byte with the next CPU's thread every
- * 150 ms (an IPI each way, unless the other CPU is awake).  Returns a handle; the load never ends.
+ * Each CPU gets a thread that sleeps 1 ms and computes a little, over and over,
+ * and one that exchanges a byte with the next CPU's thread every 160 ms (an IPI
+ * each way, unless the other CPU is awake): with two CPUs, 25 IPIs a second.
+ * Returns a handle; the load never ends.
+ *
+ * Every thread is pinned.  Boot with isolcpus= for all CPUs but the first, or
+ * the scheduler's load balancer adds some 30 IPIs a second to move nothing.
  */
 struct load *load_start(void);
 
 /*
- * load_window() - measure a window of @seconds under the load
+ * load_window() - measure the load for @sleeps sleeps on each CPU
+ *
+ * The work is fixed and not the time: a host on which the guest runs faster
+ * would otherwise have to do more, and exits could not be compared.  It takes
+ * @sleeps milliseconds or more.
  *
  * Marks its begin and its end with exits that the hypervisor's tracing can see
  * (WINDOW_BEGIN, WINDOW_END), and prints by how much each line of
  * /proc/interrupts grew, CPU by CPU.  While it reads the counters the load
  * stands still, so that they and the hypervisor's counts are of one window.
  */
-void load_window(struct load *load, int seconds);
+void load_window(struct load *load, unsigned long sleeps);
 
 /* load_rounds() - how many 1 ms sleeps all CPUs have done together */
 unsigned long load_rounds(const struct load *load);

@@ -5,11 +5,14 @@
 # serial (the guest's console), log (QEMU's own output), qmp (its answers).
 #
 # Variables that may be set before vm_start:
-#   VM_CPU    CPU model                      (host)
+#   VM_CPU    CPU model                      (host,-svm)
 #   VM_SMP    number of vCPUs                (2)
 #   VM_KERNEL guest kernel                   ($GUEST_KERNEL)
 #   VM_INITRD guest initramfs                ($FILES/linux.cpio.zst)
 #   VM_ARGS   further arguments for QEMU     (none)
+
+# Our guest kernel has KVM built in and would turn SVM on at boot; a vCPU that
+# may run guests of its own keeps its emulated LAPIC.
 
 VM_DIR=/tmp/vm
 
@@ -25,12 +28,12 @@ vm_start() {
 	# shellcheck disable=SC2086  # VM_ARGS is a list of words
 	qemu-system-x86_64 -name "$_name,debug-threads=on" \
 		-nodefaults -display none -machine q35 \
-		-accel "$_accel" -cpu "${VM_CPU:-host}" \
+		-accel "$_accel" -cpu "${VM_CPU:-host,-svm}" \
 		-smp "${VM_SMP:-2}" -m 192 \
 		-serial "file:$_dir/serial" -qmp "pipe:$_dir/qmp" \
 		-kernel "${VM_KERNEL:-$GUEST_KERNEL}" \
 		-initrd "${VM_INITRD:-$FILES/linux.cpio.zst}" \
-		-append "console=ttyS0 quiet panic=-1 -- $*" \
+		-append "console=ttyS0 quiet panic=-1 isolcpus=1-15 -- $*" \
 		$VM_ARGS >"$_dir/log" 2>&1 &
 	echo $! >"$_dir/pid"
 	cat "$_dir/qmp.out" >"$_dir/qmp" &

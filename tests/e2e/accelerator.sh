@@ -1,0 +1,119 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+#
+# Runs inside the emulated host: what the accelerator does that a fake KVM
+# cannot show.  Cores by pinning, refusals by the kernel, a vCPU that is
+# plugged, statistics, and a guest that migrates between hpkvm and kvm.
+
+. /host/tests/host/lib/tap.sh
+. /host/tests/host/lib/vm.sh
+
+BOOT=120
+
+# vcpu_tid NAME N: the thread of vCPU N.
+vcpu_tid() {
+	for _task in /proc/"$(vm_pid "$1")"/task/*; do
+		[ "$(cat "$_task/comm" 2>/dev/null)" = "CPU $2/KVM" ] &&
+			echo "${_task##*/}"
+	done
+}
+
+# vm_says NAME PATTERN: what query-hpkvm answers matches.
+vm_says() { vm_ask "$1" '{"execute":"query-hpkvm"}' | grep -e "$2"; }
+
+# vm_status NAME STATUS SECONDS: query-status comes to say so.
+vm_status() {
+	_limit=$(($(date +%s) + $3))
+	until vm_ask "$1" '{"execute":"query-status"}' |
+		grep -q "\"status\": \"$2\""; do
+		[ "$(date +%s)" -lt $_limit ] || return 1
+		sleep 0.5
+	done
+}
+
+moves_on() {
+	_now=$(vm_count "$1" 'guest: alive')
+	vm_wait_for "$1" 60 'guest: alive' $((_now + 3))
+}
+
+# libvirt: "-accel kvm", paused; pin the threads; continue.
+export QEMU_HPKVM=fallback=off
+VM_ARGS=-S
+vm_start pinned kvm forever
+ok "pinned: nothing is bound before the start" vm_dedicated pinned 0
+ok "pinned: vCPU 0 gets a mask" taskset -p 8 "$(vcpu_tid pinned 0)"
+ok "pinned: vCPU 1 gets a mask" taskset -p 4 "$(vcpu_tid pinned 1)"
+vm_ask pinned '{"execute":"cont"}' >/dev/null
+unset QEMU_HPKVM
+ok "pinned: the guest boots" vm_wait_for pinned $BOOT 'guest: start'
+ok "pinned: both vCPUs are in passthrough" vm_dedicated pinned 2
+ok "pinned: vCPU 0 owns CPU 3" vm_says pinned \
+	'"host-cpu": 3[^}]*"cpu-index": 0\|"cpu-index": 0[^}]*"host-cpu": 3'
+
+# The cores are taken: another VM does without, or does not start.
+VM_ARGS=
+vm_start second hpkvm,cpus=2-3 forever
+ok "second: the guest boots" vm_wait_for second $BOOT 'guest: start'
+ok "second: as under KVM" vm_dedicated second 0
+ok "second: query-hpkvm says why" vm_says second '"reason": "cpu-leased"'
+ok "second: QEMU says why, in one line" \
+	[ "$(grep -c 'another vCPU owns cpu 2' $VM_DIR/second/log)" -eq 1 ]
+vm_kill second
+vm_start strict hpkvm,cpus=2-3,fallback=off poweroff 1
+ok "strict: QEMU ends" vm_wait_end strict 60
+ok "strict: the guest did not run" [ "$(vm_count strict '.')" -eq 0 ]
+ok "strict: QEMU says why" grep -q 'another vCPU owns cpu 2' $VM_DIR/strict/log
+vm_start last hpkvm,cpus=0,fallback=off poweroff 1
+ok "last: QEMU ends" vm_wait_end last 60
+ok "last: CPU 0 is refused by name" grep -q 'refused (.*cpu 0' $VM_DIR/last/log
+
+# The views disturb nobody, and a look at the LAPIC is no end.
+vm_ask pinned '{"execute":"query-stats","arguments":{"target":"vcpu"}}' \
+	>/tmp/stats
+ok "pinned: statistics have the counters" grep -q hpkvm_promotions /tmp/stats
+vm_ask pinned '{"execute":"human-monitor-command","arguments":
+	{"command-line":"info lapic"}}' >/dev/null
+ok "pinned: the guest moves on after info lapic" moves_on pinned
+ok "pinned: and is in passthrough again" vm_dedicated pinned 2
+
+# From dedicated cores to a file, to ordinary KVM, and back.
+vm_migrate() {
+	vm_ask "$1" '{"execute":"migrate","arguments":
+		{"uri":"file:'"$2"'"}}' >/dev/null
+}
+
+vm_migrate pinned /tmp/to-kvm
+ok "migrate: saved from hpkvm" vm_status pinned postmigrate 60
+vm_kill pinned
+VM_ARGS="-incoming file:/tmp/to-kvm"
+vm_start away kvm forever
+ok "migrate: runs under kvm" vm_status away running 60
+ok "migrate: the guest moves on" moves_on away
+vm_migrate away /tmp/to-hpkvm
+ok "migrate: saved from kvm" vm_status away postmigrate 60
+vm_kill away
+VM_ARGS="-incoming file:/tmp/to-hpkvm"
+vm_start home hpkvm,cpus=2-3 forever
+ok "migrate: runs under hpkvm" vm_status home running 60
+ok "migrate: the guest moves on" moves_on home
+ok "migrate: its vCPUs are in passthrough" vm_dedicated home 2
+vm_kill home
+rm -f /tmp/to-kvm /tmp/to-hpkvm
+
+# A vCPU that is plugged takes the core that is left, and gives it back.
+VM_ARGS=
+VM_SMP=1,maxcpus=2 vm_start plug hpkvm,cpus=2-3 forever
+ok "plug: the guest boots" vm_wait_for plug $BOOT 'guest: start'
+vm_ask plug '{"execute":"device_add","arguments":
+	{"driver":"host-x86_64-cpu","id":"new","svm":false,
+	 "socket-id":0,"core-id":1,"thread-id":0}}' | sed 's/^/# /'
+ok "plug: it owns CPU 3" vm_says plug '"host-cpu": 3'
+ok "plug: the guest moves on" moves_on plug
+vm_ask plug '{"execute":"device_del","arguments":{"id":"new"}}' | sed 's/^/# /'
+sleep 5
+ok "plug: it left" not vm_says plug '"cpu-index": 1'
+ok "plug: CPU 3 serves the host again" "$FILES/core-check" 3
+vm_kill plug
+
+for _log in "$VM_DIR"/*/log; do
+	sed "s|^|# ${_log%/log}: |" "$_log"
+done
