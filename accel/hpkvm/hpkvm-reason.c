@@ -61,7 +61,8 @@ static const struct {
     KERNEL(CPU_IRQ, "a host interrupt is bound to cpu %d"),
     KERNEL(CPU_STALE, "the LAPIC of cpu %d could not be cleared"),
     KERNEL(ALREADY_BOUND, "the vCPU owns a core already"),
-    KERNEL(NO_PERMISSION, "QEMU lacks CAP_SYS_NICE"),
+    KERNEL(NO_PERMISSION, "cpu %d is not isolated and QEMU lacks "
+           "CAP_SYS_NICE"),
     KERNEL(HOST_UNSUITABLE, "the host cannot dedicate cores"),
     KERNEL(NO_LAPIC, "the VM has no LAPIC in the kernel"),
     KERNEL(NOT_BOUND, "the vCPU owns no core"),
@@ -72,7 +73,7 @@ static const struct {
     KERNEL(IRQ_IN_SERVICE, "an emulated interrupt is still in service"),
     KERNEL(EXTINT, "the guest takes interrupts from the 8259 PIC"),
     KERNEL(NESTED, "the guest runs guests of its own"),
-    KERNEL(TIMER_VECTOR, "the guest's timer vector cannot be passed through"),
+    KERNEL(TIMER_VECTOR, "the guest's timer is on its way to the core"),
     KERNEL(TIMER_RATE, "the guest's timer and the core's run at "
            "different rates"),
     KERNEL(FEATURE_OFF, "direct-interrupts is off"),
