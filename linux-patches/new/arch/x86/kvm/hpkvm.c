@@ -34,7 +34,7 @@
 #include "x86.h"
 
 #define CREATE_TRACE_POINTS
-#include "hpkvm_trace.h"
+#include <trace/events/kvm_hpkvm.h>
 
 #define X2APIC_MSR(reg)		(APIC_BASE_MSR + ((reg) >> 4))
 
@@ -418,6 +418,7 @@ static void promote(struct kvm_vcpu *vcpu)
 		start_physical_timer(vcpu, counting);
 	hpkvm_ops->set_passthrough(vcpu, true);
 	open_all(vcpu, true);
+	/* A sender that sees this finds the core's local APIC ready. */
 	smp_store_release(&h->passthrough, true);
 	preempt_enable();
 
@@ -643,7 +644,7 @@ void kvm_hpkvm_exit(struct kvm_vcpu *vcpu)
 
 	if (!h->gate_shut)
 		set_vreg(vcpu->arch.apic, APIC_TASKPRI,
-				  native_apic_msr_read(APIC_TASKPRI));
+			 native_apic_msr_read(APIC_TASKPRI));
 	dedicated_cpu_set_gate(DEDICATED_GATE_SHUT);
 
 	vcpu->stat.hpkvm_direct_sent = atomic64_read(&h->direct_sent);

@@ -82,6 +82,7 @@ void dedicated_ipi_start(void);
 void dedicated_ipi_stop(void);
 void dedicated_raise_timer(unsigned int cpu);
 bool dedicated_capture(u32 vector);
+void dedicated_shut_gate(struct dedicated_cpu *d);
 void load_dedicated_idt(void);
 void load_drain_idt(void);
 

@@ -180,7 +180,7 @@ static int wait_for_last_ipis(void)
 	for (us = 0; us < DEDICATED_QUIESCE_US; us += 10) {
 		if (apic_bitmap_empty(APIC_IRR))
 			return 0;
-		udelay(10);
+		usleep_range(10, 20);
 	}
 	return -EBUSY;
 }
@@ -318,7 +318,8 @@ static void open_apic(void *unused)
  * @isr: out: vectors that were in service
  *
  * Called on a leased CPU with interrupts disabled and the guest not running.
- * The gate is shut on return.  What arrives later is found by the next drain.
+ * Only the host's vector passes the gate on return.  What arrives later is
+ * found by the next drain.
  */
 void dedicated_cpu_drain(u32 *irr, u32 *isr)
 {
@@ -345,30 +346,24 @@ void dedicated_cpu_drain(u32 *irr, u32 *isr)
 		isr[d->aside / 32] |= BIT(d->aside % 32);
 	d->aside = 0;
 
-	/*
-	 * The host's own vector may be among them; its work is not lost, an
-	 * entry or dedicated_raise() finds it in d->deferred.
-	 */
 	load_drain_idt();
 	for (n = 0; n < DEDICATED_DRAIN_ROUNDS && !apic_bitmap_empty(APIC_IRR); n++) {
 		dedicated_cpu_set_gate(0);
 		asm volatile("sti; nop; cli" : : : "memory");
 	}
-	dedicated_cpu_set_gate(DEDICATED_GATE_SHUT);
 	load_dedicated_idt();
 
 	if (d->raised && !d->host_vector_caught)
 		__clear_bit(DEDICATED_HOST_VECTOR, drained);
 	d->host_vector_caught = false;
-	d->ajar = false;
-	d->raised = false;
+	/* The host's vector was drained too, but its work still waits. */
+	if (READ_ONCE(d->deferred))
+		native_apic_msr_write(APIC_SELF_IPI, DEDICATED_HOST_VECTOR);
+	dedicated_shut_gate(d);
 
 	bitmap_or(drained, drained, d->captured, NR_VECTORS);
 	bitmap_zero(d->captured, NR_VECTORS);
 	bitmap_to_arr32(irr, drained, NR_VECTORS);
-
-	if (READ_ONCE(d->deferred))
-		dedicated_cpu_may_enter();
 }
 EXPORT_SYMBOL_GPL(dedicated_cpu_drain);
 

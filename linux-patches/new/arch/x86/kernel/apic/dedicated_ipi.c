@@ -31,7 +31,7 @@
 #include <asm/reboot.h>
 
 #define CREATE_TRACE_POINTS
-#include <asm/trace/dedicated_cpu.h>
+#include <trace/events/dedicated_cpu.h>
 
 #include "local.h"
 
@@ -81,23 +81,24 @@ static void dedicated_set_aside(struct dedicated_cpu *d)
 
 /*
  * Have the deferred work run on this CPU once interrupts are on.  Called with
- * interrupts disabled or from NMI, also from an NMI on top of itself: every
- * step may be done twice.
+ * interrupts disabled or from NMI; an NMI may come at any step of a call that
+ * is not one itself.  Whoever sets @ajar first deals with what the guest left:
+ * later, the ISR and the host vector in the IRR may be the host's own.
  */
 static void dedicated_raise(struct dedicated_cpu *d)
 {
 	if (d->gated) {
-		if (!d->ajar) {
+		/* No other CPU sends the host vector to a guest. */
+		bool caught = !d->raised &&
+			      dedicated_irr_test(DEDICATED_HOST_VECTOR);
+
+		if (!xchg(&d->ajar, true)) {
+			d->host_vector_caught |= caught;
 			dedicated_set_aside(d);
-			/* No other CPU sends the host vector to a guest. */
-			if (!d->raised &&
-			    dedicated_irr_test(DEDICATED_HOST_VECTOR))
-				d->host_vector_caught = true;
 		}
 		dedicated_cpu_set_gate(DEDICATED_GATE_AJAR);
-		d->ajar = true;
 	}
-	d->raised = true;
+	WRITE_ONCE(d->raised, true);
 	native_apic_msr_write(APIC_SELF_IPI, DEDICATED_HOST_VECTOR);
 }
 
@@ -239,6 +240,32 @@ static void dedicated_run_deferred(struct dedicated_cpu *d)
 		dedicated_run_one(DEDICATED_WORK_BASE + bit);
 }
 
+/**
+ * dedicated_shut_gate - the host vector was taken
+ * @d: this CPU, interrupts disabled, @ajar
+ *
+ * Shuts the gate, unless the host vector waits again.  An NMI may come at any
+ * step and raise it.
+ */
+void dedicated_shut_gate(struct dedicated_cpu *d)
+{
+	WRITE_ONCE(d->raised, false);
+	if (!d->gated)
+		return;
+	if (dedicated_irr_test(DEDICATED_HOST_VECTOR)) {
+		/* While @ajar, it can only be the host's. */
+		WRITE_ONCE(d->raised, true);
+		dedicated_cpu_set_gate(DEDICATED_GATE_AJAR);
+		return;
+	}
+	dedicated_cpu_set_gate(DEDICATED_GATE_SHUT);
+	WRITE_ONCE(d->ajar, false);
+	if (READ_ONCE(d->raised)) {
+		WRITE_ONCE(d->ajar, true);
+		dedicated_cpu_set_gate(DEDICATED_GATE_AJAR);
+	}
+}
+
 DEFINE_IDTENTRY_SYSVEC(sysvec_dedicated_cpu)
 {
 	struct dedicated_cpu *d = this_cpu_ptr(&dedicated_cpu);
@@ -250,12 +277,7 @@ DEFINE_IDTENTRY_SYSVEC(sysvec_dedicated_cpu)
 		d->nr_captured++;
 		d->host_vector_caught = false;
 	}
-	if (d->gated) {
-		/* Shut it before saying so: an NMI in between lowers it again. */
-		dedicated_cpu_set_gate(DEDICATED_GATE_SHUT);
-		d->ajar = false;
-	}
-	d->raised = false;
+	dedicated_shut_gate(d);
 
 	/* The tick looks at what it interrupted. */
 	old_regs = set_irq_regs(regs);

@@ -22,15 +22,15 @@
 #define KVM_CAP_X86_HPKVM	0x48504b
 
 /* External interrupts reach a bound vCPU without an exit; the base of all. */
-#define KVM_HPKVM_F_DIRECT_IRQ		(1u << 0)
+#define KVM_HPKVM_F_DIRECT_IRQ		0x1
 /* The vCPU programs and receives the core's own LAPIC timer. */
-#define KVM_HPKVM_F_DIRECT_TIMER	(1u << 1)
+#define KVM_HPKVM_F_DIRECT_TIMER	0x2
 /* IPIs of the guest become physical IPIs to the target's core. */
-#define KVM_HPKVM_F_DIRECT_IPI		(1u << 2)
+#define KVM_HPKVM_F_DIRECT_IPI		0x4
 /* MSIs of emulated devices become physical IPIs to the target's core. */
-#define KVM_HPKVM_F_DIRECT_MSI		(1u << 3)
+#define KVM_HPKVM_F_DIRECT_MSI		0x8
 /* HLT, PAUSE, MONITOR and MWAIT do not exit. */
-#define KVM_HPKVM_F_DIRECT_HLT		(1u << 4)
+#define KVM_HPKVM_F_DIRECT_HLT		0x10
 
 #define KVM_HPKVM_F_ALL			0x1fu
 

@@ -9,31 +9,23 @@
 #include <linux/tracepoint.h>
 
 DECLARE_EVENT_CLASS(dedicated_cpu_vector,
-	TP_PROTO(unsigned int vector),
-	TP_ARGS(vector),
-	TP_STRUCT__entry(
-		__field(unsigned int, vector)
-	),
-	TP_fast_assign(
-		__entry->vector = vector;
-	),
-	TP_printk("vector=%#x", __entry->vector)
-);
+		    TP_PROTO(unsigned int vector),
+		    TP_ARGS(vector),
+		    TP_STRUCT__entry(__field(unsigned int, vector)),
+		    TP_fast_assign(__entry->vector = vector;),
+		    TP_printk("vector=%#x", __entry->vector));
 
 /* The host's work for a leased CPU, that an IPI would have carried. */
 DEFINE_EVENT(dedicated_cpu_vector, dedicated_cpu_work,
-	TP_PROTO(unsigned int vector),
-	TP_ARGS(vector));
+	     TP_PROTO(unsigned int vector),
+	     TP_ARGS(vector));
 
 /* A guest's interrupt that came in while the core was in host mode. */
 DEFINE_EVENT(dedicated_cpu_vector, dedicated_cpu_capture,
-	TP_PROTO(unsigned int vector),
-	TP_ARGS(vector));
+	     TP_PROTO(unsigned int vector),
+	     TP_ARGS(vector));
 
 #endif /* _TRACE_DEDICATED_CPU_H */
 
-#undef TRACE_INCLUDE_PATH
-#undef TRACE_INCLUDE_FILE
-#define TRACE_INCLUDE_PATH asm/trace
-#define TRACE_INCLUDE_FILE dedicated_cpu
+/* This part must be outside protection. */
 #include <trace/define_trace.h>
