@@ -62,7 +62,7 @@ vm_start strict hpkvm,cpus=2-3,fallback=off poweroff 1
 ok "strict: QEMU ends" vm_wait_end strict 60
 ok "strict: the guest did not run" [ "$(vm_count strict '.')" -eq 0 ]
 ok "strict: QEMU says why" grep -q 'another vCPU owns cpu 2' $VM_DIR/strict/log
-vm_start last hpkvm,cpus=0,fallback=off poweroff 1
+VM_SMP=1 vm_start last hpkvm,cpus=0,fallback=off poweroff 1
 ok "last: QEMU ends" vm_wait_end last 60
 ok "last: CPU 0 is refused by name" grep -q 'refused (.*cpu 0' $VM_DIR/last/log
 
