@@ -11,10 +11,20 @@ ACCEL=${ACCEL:-hpkvm,cpus=2-3}
 PASSTHROUGH=${PASSTHROUGH:-2}
 BOOT=90
 
+clock_events() {
+	cat /sys/devices/system/clockevents/clockevent*/current_device
+}
+
+same_clock_events() {
+	clock_events >/tmp/clock-events.now
+	diff /tmp/clock-events /tmp/clock-events.now
+}
+
 # The cores came back: timer, IPIs and scheduling work on both.
 cores_work() {	# after what
 	ok "core 2 serves the host after $1" "$FILES/core-check" 2
 	ok "core 3 serves the host after $1" "$FILES/core-check" 3
+	ok "every CPU has its own timer again after $1" same_clock_events
 }
 
 begin() {	# name, scenario
@@ -34,7 +44,11 @@ moves_on() {
 	vm_wait_for "$1" 30 'guest: alive' $((_now + 3))
 }
 
+clock_events >/tmp/clock-events
+ok "there is a timer for every CPU" [ "$(wc -l </tmp/clock-events)" -ge 4 ]
+
 begin quit forever
+ok "quit: the leased cores have another timer" not same_clock_events
 ok "quit: the guest makes progress" moves_on quit
 vm_ask quit '{"execute":"stop"}' >/dev/null
 ok "quit: a paused guest stands still" stands_still quit
