@@ -24,7 +24,7 @@
 #define NSEC_PER_SEC		1000000000L
 #define NSEC_PER_MSEC		1000000L
 #define SLEEP_MSEC		1
-#define PING_MSEC		150
+#define PING_MSEC		130
 #define WORK_STEPS		2000
 #define QUIET_MSEC		100
 #define POLL_MSEC		250
