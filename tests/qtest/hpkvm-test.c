@@ -915,8 +915,8 @@ static void test_emulator_confined(void)
     assert_log("BIND", 0);
 }
 
-/* Plug the one vCPU that is missing */
-static void plug_vcpu(QTestState *qts)
+/* Plug a vCPU; its index is that of its core, as there is one socket */
+static void plug_vcpu(QTestState *qts, int index)
 {
     QDict *response = qtest_qmp(qts,
                                 "{'execute': 'query-hotpluggable-cpus'}");
@@ -926,29 +926,36 @@ static void plug_vcpu(QTestState *qts)
     QLIST_FOREACH_ENTRY(qdict_get_qlist(response, "return"), entry) {
         QDict *slot = qobject_to(QDict, qlist_entry_obj(entry));
 
-        if (!qdict_haskey(slot, "qom-path")) {
-            args = qdict_clone_shallow(qdict_get_qdict(slot, "props"));
+        QDict *props = qdict_get_qdict(slot, "props");
+
+        if (qdict_get_int(props, "core-id") == index) {
+            args = qdict_clone_shallow(props);
             qdict_put_str(args, "driver", qdict_get_str(slot, "type"));
         }
     }
     qobject_unref(response);
     g_assert(args);
-    qdict_put_str(args, "id", "plugged");
     qtest_qmp_assert_success(qts, "{'execute': 'device_add', "
                              "'arguments': %p}", args);
 }
 
 static void test_hotplug(void)
 {
-    QTestState *qts = start_vm(&patched, "cpus=2-3", "-smp 1,maxcpus=2");
+    QTestState *qts = start_vm(&patched, "cpus=2-4", "-smp 1,maxcpus=4");
 
     wait_for_log("RUN vcpu=0\n");
-    plug_vcpu(qts);
-    wait_for_log("RUN vcpu=1\n");
+    /* vCPU i takes the i-th, whatever is plugged before it */
+    plug_vcpu(qts, 2);
+    wait_for_log("RUN vcpu=2\n");
     assert_bound(qts, 0, 2);
-    assert_bound(qts, 1, 3);
+    assert_bound(qts, 2, 4);
+    /* one beyond the end takes what is left */
+    plug_vcpu(qts, 3);
+    wait_for_log("RUN vcpu=3\n");
+    assert_bound(qts, 3, 3);
     qtest_quit(qts);
     assert_stderr("hpkvm: 2 of 2 vCPUs own a core", 1);
+    assert_stderr("hpkvm: 3 of 3 vCPUs own a core", 1);
 }
 
 /* A running VM is not ended for a vCPU that gets no core: that one waits */
@@ -959,7 +966,7 @@ static void test_hotplug_must(void)
     QDict *status;
 
     wait_for_log("RUN vcpu=0\n");
-    plug_vcpu(qts);
+    plug_vcpu(qts, 1);
     g_usleep(QUIET_MS * 1000);
     assert_unbound(qts, 1, "list-exhausted", "no CPU left");
     assert_log("RUN vcpu=1", 0);
@@ -988,7 +995,7 @@ static void test_hotplug_pinned(void)
     pin(vcpu_tid(qts, 0), cpus[0]);
     cont(qts);
     wait_for_log("RUN vcpu=0\n");
-    plug_vcpu(qts);
+    plug_vcpu(qts, 1);
     g_usleep(QUIET_MS * 1000);
     assert_log("RUN vcpu=1", 0);
     pin(vcpu_tid(qts, 1), cpus[1]);
