@@ -118,15 +118,13 @@ def _verdict(run_dir, in_time, limit):
         for line in bad:
             print(f'    {line}', file=sys.stderr)
         return COMPLAINED
-    if not in_time:
-        _say(f'time limit of {limit} s reached')
-        return TIME_LIMIT
-    if not status_text:
-        _say('the host ended before the command did; its last words:')
-        for line in (_read(f'{run_dir}/qemu.log') + console).splitlines()[-10:]:
-            print(f'    {line}', file=sys.stderr)
-        return HOST_DIED
-    return int(status_text)
+    if in_time and status_text:
+        return int(status_text)
+    _say('the host ended before the command did; its last words:' if in_time
+         else f'time limit of {limit} s reached; the last words of the host:')
+    for line in (_read(f'{run_dir}/qemu.log') + console).splitlines()[-10:]:
+        print(f'    {line}', file=sys.stderr)
+    return HOST_DIED if in_time else TIME_LIMIT
 
 
 def run(options):
