@@ -264,9 +264,18 @@ static bool stop_virtual_timer(struct kvm_vcpu *vcpu)
 	return counting;
 }
 
-static void start_physical_timer(struct kvm_vcpu *vcpu, bool counting)
+struct start_call {
+	struct kvm_vcpu *vcpu;
+	bool counting;
+};
+
+/* On the core, interrupts disabled. */
+static void start_physical_timer(void *arg)
 {
+	struct start_call *call = arg;
+	struct kvm_vcpu *vcpu = call->vcpu;
 	struct kvm_lapic *apic = vcpu->arch.apic;
+	bool counting = call->counting;
 	u64 count = 0;
 
 	write_lvtt(vcpu);
@@ -299,7 +308,8 @@ static void stop_physical_timer(struct hpkvm_snapshot *snap, bool deadline)
 	if (deadline) {
 		do {
 			rdmsrl(MSR_IA32_TSC_DEADLINE, snap->deadline);
-		} while (snap->deadline && snap->deadline < start + near);
+		} while (snap->deadline && snap->deadline < start + near &&
+			 rdtsc() < start + 2 * near);
 		wrmsrl(MSR_IA32_TSC_DEADLINE, 0);
 	} else {
 		/* At most 1 GHz: a count is no shorter than a nanosecond. */
@@ -385,7 +395,8 @@ static u32 why_emulated(struct kvm_vcpu *vcpu)
 		return KVM_HPKVM_REASON_LAPIC_DISABLED;
 	if (runs_nested_guests(vcpu))
 		return KVM_HPKVM_REASON_NESTED;
-	if (vcpu->guest_debug || is_smm(vcpu) || hv_synic_active(vcpu))
+	if (vcpu->guest_debug || is_smm(vcpu) || hv_synic_active(vcpu) ||
+	    vcpu->arch.guest_state_protected)
 		return KVM_HPKVM_REASON_DEBUG;
 	if (kvm_cpu_has_extint(vcpu))
 		return KVM_HPKVM_REASON_EXTINT;
@@ -403,24 +414,21 @@ static u32 why_emulated(struct kvm_vcpu *vcpu)
 static void promote(struct kvm_vcpu *vcpu)
 {
 	struct kvm_vcpu_hpkvm *h = &vcpu->arch.hpkvm;
-	bool counting = false;
+	struct start_call call = { .vcpu = vcpu };
 
 	h->timer_direct = timer_can_be_direct(vcpu);
 	if (h->timer_direct)
-		counting = stop_virtual_timer(vcpu);
+		call.counting = stop_virtual_timer(vcpu);
 	bitmap_zero(h->eoi_vectors, 256);
 	h->eoi_trapped = false;
 	h->gate_shut = false;
 
-	preempt_disable();
-	/* Whoever moved the thread away meanwhile: the next entry demotes. */
-	if (!WARN_ON_ONCE(smp_processor_id() != h->cpu))
-		start_physical_timer(vcpu, counting);
+	/* Somebody may move the thread away meanwhile: the next entry demotes. */
+	smp_call_function_single(h->cpu, start_physical_timer, &call, 1);
 	hpkvm_ops->set_passthrough(vcpu, true);
 	open_all(vcpu, true);
 	/* A sender that sees this finds the core's local APIC ready. */
 	smp_store_release(&h->passthrough, true);
-	preempt_enable();
 
 	++vcpu->stat.hpkvm_promotions;
 	trace_kvm_hpkvm_promote(vcpu->vcpu_id, h->cpu, 0);
@@ -501,6 +509,24 @@ void __kvm_hpkvm_demote(struct kvm_vcpu *vcpu, u32 reason)
 }
 EXPORT_SYMBOL_GPL(__kvm_hpkvm_demote);
 
+/*
+ * Stay on the core to access its registers; put_core() ends it.  User space
+ * can move the thread away at any time: then demote, and return false.
+ */
+static bool get_core(struct kvm_vcpu *vcpu)
+{
+	if (likely(get_cpu() == vcpu->arch.hpkvm.cpu))
+		return true;
+	put_cpu();
+	__kvm_hpkvm_demote(vcpu, KVM_HPKVM_REASON_WRONG_CPU);
+	return false;
+}
+
+static void put_core(void)
+{
+	put_cpu();
+}
+
 /* The guest wrote LVTT, which exits, and stock KVM has seen the write. */
 static void refresh_timer(struct kvm_vcpu *vcpu)
 {
@@ -515,10 +541,13 @@ static void refresh_timer(struct kvm_vcpu *vcpu)
 		return;
 	}
 	if (lvtt != h->lvtt && direct) {
+		if (!get_core(vcpu))
+			return;
 		/* Intel SDM 11.5.4.1: to or from TSC-deadline mode disarms. */
 		if ((lvtt ^ h->lvtt) & APIC_LVT_TIMER_TSCDEADLINE)
 			native_apic_msr_write(APIC_TMICT, 0);
 		write_lvtt(vcpu);
+		put_core();
 		open_timer(vcpu);
 	}
 	h->lvtt = lvtt;
@@ -744,16 +773,6 @@ static bool intercepted_eoi(struct kvm_vcpu *vcpu)
 	return false;
 }
 
-/* True if this thread is where the core's registers can be reached. */
-static bool on_core(struct kvm_vcpu *vcpu)
-{
-	if (likely(raw_smp_processor_id() == vcpu->arch.hpkvm.cpu &&
-		   current->nr_cpus_allowed == 1))
-		return true;
-	__kvm_hpkvm_demote(vcpu, KVM_HPKVM_REASON_WRONG_CPU);
-	return false;
-}
-
 /**
  * __kvm_hpkvm_reg_write - a local APIC register write that did exit
  * @vcpu: a vCPU in passthrough, its thread
@@ -764,15 +783,22 @@ static bool on_core(struct kvm_vcpu *vcpu)
  */
 bool __kvm_hpkvm_reg_write(struct kvm_vcpu *vcpu, u32 reg, u32 val)
 {
+	bool done;
+
 	switch (reg) {
 	case APIC_EOI:
-		return on_core(vcpu) && intercepted_eoi(vcpu);
+		if (!get_core(vcpu))
+			return false;
+		done = intercepted_eoi(vcpu);
+		put_core();
+		return done;
 	case APIC_TMICT:
 	case APIC_TDCR:
 		if (!vcpu->arch.hpkvm.timer_direct || deadline_mode(vcpu) ||
-		    !on_core(vcpu))
+		    !get_core(vcpu))
 			return false;
 		native_apic_msr_write(reg, val);
+		put_core();
 		return true;
 	default:
 		return false;
@@ -795,23 +821,26 @@ bool __kvm_hpkvm_reg_read(struct kvm_vcpu *vcpu, u32 reg, u32 *val)
 	case APIC_TMICT:
 	case APIC_TMCCT:
 	case APIC_TDCR:
-		if (!vcpu->arch.hpkvm.timer_direct || !on_core(vcpu))
+		if (!vcpu->arch.hpkvm.timer_direct || !get_core(vcpu))
 			return false;
 		*val = native_apic_msr_read(reg);
+		put_core();
 		return true;
 	case APIC_ISR ... APIC_ISR + 0x70:
-		if (!on_core(vcpu))
+		if (!get_core(vcpu))
 			return false;
 		*val = native_apic_msr_read(reg);
 		aside = __this_cpu_read(dedicated_cpu.aside);
+		put_core();
 		if (aside && (reg - APIC_ISR) / 0x10 == aside / 32)
 			*val |= BIT(aside % 32);
 		return true;
 	case APIC_IRR ... APIC_IRR + 0x70:
-		if (!on_core(vcpu))
+		if (!get_core(vcpu))
 			return false;
 		*val = native_apic_msr_read(reg) |
 		       kvm_lapic_get_reg(vcpu->arch.apic, reg);
+		put_core();
 		return true;
 	case APIC_PROCPRI:
 		if (!vcpu->arch.hpkvm.gate_shut)
@@ -826,9 +855,10 @@ bool __kvm_hpkvm_reg_read(struct kvm_vcpu *vcpu, u32 reg, u32 *val)
 bool __kvm_hpkvm_set_deadline(struct kvm_vcpu *vcpu, u64 data)
 {
 	if (!vcpu->arch.hpkvm.timer_direct || !deadline_mode(vcpu) ||
-	    !on_core(vcpu))
+	    !get_core(vcpu))
 		return false;
 	write_deadline(vcpu, data);
+	put_core();
 	return true;
 }
 
@@ -837,9 +867,10 @@ bool __kvm_hpkvm_get_deadline(struct kvm_vcpu *vcpu, u64 *data)
 	u64 deadline;
 
 	if (!vcpu->arch.hpkvm.timer_direct || !deadline_mode(vcpu) ||
-	    !on_core(vcpu))
+	    !get_core(vcpu))
 		return false;
 	rdmsrl(MSR_IA32_TSC_DEADLINE, deadline);
+	put_core();
 	*data = deadline ? deadline + vcpu->arch.l1_tsc_offset : 0;
 	return true;
 }
