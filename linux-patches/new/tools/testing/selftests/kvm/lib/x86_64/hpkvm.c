@@ -68,7 +68,7 @@ unsigned int hpkvm_find_cores(uint32_t *cores, unsigned int max)
 	while (nr < max && --cpu >= 0) {
 		err = hpkvm_bind(vcpu, cpu, &bind);
 		if (err) {
-			ksft_print_msg("CPU %d can't be leased: errno %d, reason %u, irq %u, culprit '%.32s'\n",
+			ksft_print_msg("CPU %d: errno %d, reason %u, irq %u '%.32s'\n",
 				       cpu, err, bind.reason, bind.irq,
 				       bind.culprit);
 			continue;
