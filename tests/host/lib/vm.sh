@@ -52,8 +52,7 @@ _vm_fd() {
 vm_pid() { cat "$VM_DIR/$1/pid"; }
 
 vm_alive() {
-	[ -d "/proc/$(vm_pid "$1")" ] &&
-		! grep -q '^State:.Z' "/proc/$(vm_pid "$1")/status"
+	grep -qs '^State:.[^Z]' "/proc/$(vm_pid "$1")/status"
 }
 
 # vm_qmp NAME JSON: send a command; the answer appears in the file qmp.
