@@ -40,8 +40,8 @@
  * @captured: guest vectors that came in through the gate
  * @nr_captured: how many, since lease
  * @nmi_begin: NMIs about to be sent, @nmi_end: NMIs sent, @nmi_claimed: the
- *	@nmi_begin of the last NMI claimed, @nmi_grace: local_clock() until
- *	which one that was merged with others may still arrive
+ *	@nmi_begin of the last NMI claimed, @nmi_spare_until: local_clock()
+ *	until which one more that was latched behind it is claimed
  *
  * Fields without another rule are written on the CPU itself, with interrupts
  * disabled or from NMI.
@@ -58,7 +58,7 @@ struct dedicated_cpu {
 	atomic_t nmi_begin;
 	atomic_t nmi_end;
 	int nmi_claimed;
-	u64 nmi_grace;
+	u64 nmi_spare_until;
 };
 
 DECLARE_PER_CPU(struct dedicated_cpu, dedicated_cpu);

@@ -12,6 +12,7 @@
 #include <linux/capability.h>
 #include <linux/cleanup.h>
 #include <linux/cpu.h>
+#include <linux/cpufeature.h>
 #include <linux/cpuhotplug.h>
 #include <linux/cpuset.h>
 #include <linux/delay.h>
@@ -29,7 +30,6 @@
 #include <uapi/asm/kvm_hpkvm.h>
 
 #include <asm/apic.h>
-#include <asm/cpufeature.h>
 #include <asm/dedicated_cpu.h>
 #include <asm/desc.h>
 #include <asm/tsc.h>

@@ -27,7 +27,6 @@
 #include <asm/hardirq.h>
 #include <asm/idtentry.h>
 #include <asm/irq_regs.h>
-#include <asm/nmi.h>
 #include <asm/reboot.h>
 
 #define CREATE_TRACE_POINTS
@@ -39,11 +38,10 @@
 #define DEDICATED_WORK_BASE	(NR_VECTORS - 32)
 
 /*
- * An NMI that found its work done, or that was merged with another, may
- * arrive this long after the one that was claimed.  Longer than any NMI
- * handler runs, short enough to not hide a real unknown NMI for long.
+ * How long after a claim one more NMI may be taken for a latched one.  Long
+ * enough for a host that is itself a guest and lost its CPU in between.
  */
-#define DEDICATED_NMI_GRACE_NS	(10 * NSEC_PER_MSEC)
+#define DEDICATED_NMI_GRACE_NS	NSEC_PER_SEC
 
 DEFINE_PER_CPU(struct dedicated_cpu, dedicated_cpu);
 EXPORT_PER_CPU_SYMBOL_GPL(dedicated_cpu);
@@ -327,21 +325,23 @@ bool dedicated_cpu_may_enter(void)
 EXPORT_SYMBOL_GPL(dedicated_cpu_may_enter);
 
 /*
- * Claim exactly the NMIs that dedicated_defer() sent.  NMIs merge, and the
- * work of one may be done by the time it arrives, so an NMI with nothing to
- * do is claimed while a send is under way or was claimed a moment ago.
+ * Claim exactly the NMIs that dedicated_defer() sent.  NMIs merge: a claim may
+ * speak for several sends, of which one more can be latched behind the NMI
+ * that is being handled.  That one finds nothing new, and is spared once.
  */
 static bool dedicated_nmi_claim(struct dedicated_cpu *d)
 {
 	int end = atomic_read_acquire(&d->nmi_end);
 	int begin = atomic_read(&d->nmi_begin);
-	u64 now = local_clock();
 
-	if (begin == d->nmi_claimed && begin == end && now > d->nmi_grace)
+	if (begin != d->nmi_claimed || begin != end) {
+		d->nmi_claimed = begin;
+		d->nmi_spare_until = local_clock() + DEDICATED_NMI_GRACE_NS;
+		return true;
+	}
+	if (local_clock() > d->nmi_spare_until)
 		return false;
-	if (begin != d->nmi_claimed || begin != end)
-		d->nmi_grace = now + DEDICATED_NMI_GRACE_NS;
-	d->nmi_claimed = begin;
+	d->nmi_spare_until = 0;
 	return true;
 }
 
