@@ -678,7 +678,7 @@ void kvm_hpkvm_exit(struct kvm_vcpu *vcpu)
 
 	vcpu->stat.hpkvm_direct_sent = atomic64_read(&h->direct_sent);
 	vcpu->stat.hpkvm_kicks =
-		(u32)atomic_read(this_cpu_ptr(&dedicated_cpu.nmi_begin)) -
+		(u32)atomic_read(this_cpu_ptr(&dedicated_cpu.nmi_sent)) -
 		h->kicks_before;
 }
 EXPORT_SYMBOL_GPL(kvm_hpkvm_exit);
@@ -912,7 +912,7 @@ static int lease(struct kvm_vcpu *vcpu, unsigned int cpu,
 	}
 
 	h->task = get_task_struct(current);
-	h->kicks_before = atomic_read(per_cpu_ptr(&dedicated_cpu.nmi_begin, cpu));
+	h->kicks_before = atomic_read(per_cpu_ptr(&dedicated_cpu.nmi_sent, cpu));
 	WRITE_ONCE(h->reason, KVM_HPKVM_REASON_NOT_ENTERED);
 	WRITE_ONCE(h->cpu, cpu);
 	static_branch_inc(&kvm_hpkvm_key);
@@ -1002,7 +1002,7 @@ static int kvm_hpkvm_get_state(struct kvm_vcpu *vcpu,
 	if (state.mode != KVM_HPKVM_MODE_PASSTHROUGH)
 		state.reason = READ_ONCE(h->reason);
 	if (cpu >= 0)
-		state.kicks = (u32)atomic_read(per_cpu_ptr(&dedicated_cpu.nmi_begin,
+		state.kicks = (u32)atomic_read(per_cpu_ptr(&dedicated_cpu.nmi_sent,
 							   cpu)) -
 			      READ_ONCE(h->kicks_before);
 	return copy_to_user(argp, &state, sizeof(state)) ? -EFAULT : 0;

@@ -39,9 +39,10 @@
  *	handler and runs with the gate shut until it signals EOI
  * @captured: guest vectors that came in through the gate
  * @nr_captured: how many, since lease
- * @nmi_begin: NMIs about to be sent, @nmi_end: NMIs sent, @nmi_claimed: the
- *	@nmi_begin of the last NMI claimed, @nmi_spare_until: local_clock()
- *	until which one more that was latched behind it is claimed
+ * @nmi_sent: NMIs sent, counted before they leave, by any CPU
+ * @nmi_claimed: the @nmi_sent that was seen last
+ * @nmi_owed: how many more NMIs are taken for ours, until local_clock() is
+ *	@nmi_owed_until
  *
  * Fields without another rule are written on the CPU itself, with interrupts
  * disabled or from NMI.
@@ -55,10 +56,10 @@ struct dedicated_cpu {
 	u8 aside;
 	DECLARE_BITMAP(captured, NR_VECTORS);
 	u64 nr_captured;
-	atomic_t nmi_begin;
-	atomic_t nmi_end;
+	atomic_t nmi_sent;
 	int nmi_claimed;
-	u64 nmi_spare_until;
+	int nmi_owed;
+	u64 nmi_owed_until;
 };
 
 DECLARE_PER_CPU(struct dedicated_cpu, dedicated_cpu);

@@ -326,15 +326,16 @@ void dedicated_cpu_drain(u32 *irr, u32 *isr)
 	struct dedicated_cpu *d = this_cpu_ptr(&dedicated_cpu);
 	unsigned long *drained = this_cpu_ptr(dedicated_drained);
 	unsigned int i, n;
+	bool caught;
 
 	lockdep_assert_irqs_disabled();
 	bitmap_zero(drained, NR_VECTORS);
-	if (!d->raised && (native_apic_msr_read(APIC_IRR + 0x70) &
-			   BIT(DEDICATED_HOST_VECTOR % 32)))
-		d->host_vector_caught = true;
-	/* An NMI must not take what it finds in the ISR for the guest's. */
-	d->ajar = true;
-	barrier();
+	/* From here on an NMI leaves the ISR and the host vector to us. */
+	caught = !READ_ONCE(d->raised) &&
+		 (native_apic_msr_read(APIC_IRR + 0x70) &
+		  BIT(DEDICATED_HOST_VECTOR % 32));
+	if (!xchg(&d->ajar, true))
+		d->host_vector_caught |= caught;
 
 	/* In service first: what is in service blocks what is pending. */
 	for (i = 0; i < DEDICATED_APIC_WORDS; i++) {

@@ -38,9 +38,10 @@
 #define DEDICATED_WORK_BASE	(NR_VECTORS - 32)
 
 /*
- * How long after a claim one more NMI may be taken for a latched one.  Long
- * enough for a host that is itself a guest and lost its CPU in between.
+ * How many NMIs may follow the last send, and for how long.  Long enough for a
+ * host that is itself a guest and lost its CPU in between.
  */
+#define DEDICATED_NMI_OWED_MAX	3
 #define DEDICATED_NMI_GRACE_NS	NSEC_PER_SEC
 
 DEFINE_PER_CPU(struct dedicated_cpu, dedicated_cpu);
@@ -87,7 +88,7 @@ static void dedicated_raise(struct dedicated_cpu *d)
 {
 	if (d->gated) {
 		/* No other CPU sends the host vector to a guest. */
-		bool caught = !d->raised &&
+		bool caught = !READ_ONCE(d->raised) &&
 			      dedicated_irr_test(DEDICATED_HOST_VECTOR);
 
 		if (!xchg(&d->ajar, true)) {
@@ -115,9 +116,8 @@ static void dedicated_defer(unsigned int cpu, int vector)
 	if (cpu == smp_processor_id()) {
 		dedicated_raise(d);
 	} else {
-		atomic_inc(&d->nmi_begin);
+		atomic_inc(&d->nmi_sent);
 		host_apic.send_IPI(cpu, NMI_VECTOR);
-		atomic_inc(&d->nmi_end);
 	}
 	local_irq_restore(flags);
 }
@@ -325,23 +325,28 @@ bool dedicated_cpu_may_enter(void)
 EXPORT_SYMBOL_GPL(dedicated_cpu_may_enter);
 
 /*
- * Claim exactly the NMIs that dedicated_defer() sent.  NMIs merge: a claim may
- * speak for several sends, of which one more can be latched behind the NMI
- * that is being handled.  That one finds nothing new, and is spared once.
+ * Claim the NMIs that dedicated_defer() sent, and no others.  A send is counted
+ * before its NMI leaves, so what is owed is known in time.  But NMIs merge: a
+ * few that are still owed may never come (at most one is latched while another
+ * is handled, and one more while that one is), and an NMI of somebody else's
+ * may be taken for one of ours.  So a small rest is kept, for a while.
  */
 static bool dedicated_nmi_claim(struct dedicated_cpu *d)
 {
-	int end = atomic_read_acquire(&d->nmi_end);
-	int begin = atomic_read(&d->nmi_begin);
+	int sent = atomic_read(&d->nmi_sent);
+	u64 now = local_clock();
 
-	if (begin != d->nmi_claimed || begin != end) {
-		d->nmi_claimed = begin;
-		d->nmi_spare_until = local_clock() + DEDICATED_NMI_GRACE_NS;
-		return true;
+	if (sent != d->nmi_claimed) {
+		d->nmi_owed = min(d->nmi_owed + (sent - d->nmi_claimed) + 1,
+				  DEDICATED_NMI_OWED_MAX);
+		d->nmi_claimed = sent;
+		d->nmi_owed_until = now + DEDICATED_NMI_GRACE_NS;
+	} else if (now > d->nmi_owed_until) {
+		d->nmi_owed = 0;
 	}
-	if (local_clock() > d->nmi_spare_until)
+	if (!d->nmi_owed)
 		return false;
-	d->nmi_spare_until = 0;
+	d->nmi_owed--;
 	return true;
 }
 
