@@ -34,6 +34,8 @@
 
 #include "local.h"
 
+#define HLT_INSN_OPCODE		0xf4
+
 /* All vectors that can be deferred lie in [BASE, BASE + BITS_PER_LONG). */
 #define DEDICATED_WORK_BASE	(NR_VECTORS - 32)
 
@@ -264,6 +266,18 @@ void dedicated_shut_gate(struct dedicated_cpu *d)
 	}
 }
 
+/*
+ * STI delays interrupts until HLT has begun to wait, but it need not delay an
+ * NMI.  One that comes between the two returns to HLT with the host vector
+ * pending and without the delay: the vector is taken before HLT, which would
+ * then sleep through the need_resched that was set.  Let idle look again.
+ */
+static void dedicated_skip_hlt(struct pt_regs *regs)
+{
+	if (!user_mode(regs) && *(u8 *)regs->ip == HLT_INSN_OPCODE)
+		regs->ip++;
+}
+
 DEFINE_IDTENTRY_SYSVEC(sysvec_dedicated_cpu)
 {
 	struct dedicated_cpu *d = this_cpu_ptr(&dedicated_cpu);
@@ -276,6 +290,7 @@ DEFINE_IDTENTRY_SYSVEC(sysvec_dedicated_cpu)
 		d->host_vector_caught = false;
 	}
 	dedicated_shut_gate(d);
+	dedicated_skip_hlt(regs);
 
 	/* The tick looks at what it interrupted. */
 	old_regs = set_irq_regs(regs);
