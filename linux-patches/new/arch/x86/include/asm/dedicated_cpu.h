@@ -38,7 +38,6 @@
  * @aside: class-15 vector taken out of the ISR, 0 if none; the guest is in its
  *	handler and runs with the gate shut until it signals EOI
  * @captured: guest vectors that came in through the gate
- * @nr_captured: how many, since lease
  * @nmi_sent: NMIs sent, counted before they leave, by any CPU
  * @nmi_claimed: the @nmi_sent that was seen last
  * @nmi_owed: how many more NMIs are taken for ours, until local_clock() is
@@ -55,7 +54,6 @@ struct dedicated_cpu {
 	bool host_vector_caught;
 	u8 aside;
 	DECLARE_BITMAP(captured, NR_VECTORS);
-	u64 nr_captured;
 	atomic_t nmi_sent;
 	int nmi_claimed;
 	int nmi_owed;

@@ -281,7 +281,6 @@ static int close_apic(void)
 	mask_lvts();
 	measure_timer_rate();
 	bitmap_zero(d->captured, NR_VECTORS);
-	d->nr_captured = 0;
 	d->aside = 0;
 	d->ajar = false;
 	d->host_vector_caught = false;
@@ -380,9 +379,14 @@ static void stop_remote_tick(unsigned int cpu)
 	WARN_ON_ONCE(tick_remote_stop(cpu));
 }
 
-/* On @cpu, which cannot change: the task was moved there and is pinned. */
-static int lease_this_cpu(unsigned int cpu, struct dedicated_refusal *why)
+/*
+ * In a worker of the CPU's own: the task was moved there, but anybody with
+ * its user ID may move it away at any moment.
+ */
+static long lease_this_cpu(void *refusal)
 {
+	struct dedicated_refusal *why = refusal;
+	unsigned int cpu = smp_processor_id();
 	int ret;
 
 	ret = close_vectors(why);
@@ -423,7 +427,7 @@ static int move_and_lease(unsigned int cpu, struct dedicated_refusal *why)
 	cpumask_copy(before, current->cpus_ptr);
 	ret = set_cpus_allowed_ptr(current, cpumask_of(cpu));
 	if (!ret) {
-		ret = lease_this_cpu(cpu, why);
+		ret = work_on_cpu(cpu, lease_this_cpu, why);
 		if (ret)
 			set_cpus_allowed_ptr(current, before);
 	}

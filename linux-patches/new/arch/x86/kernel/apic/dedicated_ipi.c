@@ -286,7 +286,6 @@ DEFINE_IDTENTRY_SYSVEC(sysvec_dedicated_cpu)
 	apic_eoi();
 	if (!d->raised || d->host_vector_caught) {
 		__set_bit(DEDICATED_HOST_VECTOR, d->captured);
-		d->nr_captured++;
 		d->host_vector_caught = false;
 	}
 	dedicated_shut_gate(d);
@@ -312,7 +311,6 @@ bool dedicated_capture(u32 vector)
 		return false;
 	trace_dedicated_cpu_capture(vector);
 	__set_bit(vector, d->captured);
-	d->nr_captured++;
 	apic_eoi();
 	return true;
 }

@@ -26,12 +26,10 @@ FIXTURE(bind) {
 
 FIXTURE_SETUP(bind)
 {
-	if (!hpkvm_supported())
-		SKIP(return, "this kernel or host has no KVM_CAP_X86_HPKVM");
-	if (!hpkvm_find_cores(&self->core, 1))
-		SKIP(return, "no CPU of this host can be leased");
-	self->vm = hpkvm_vm_create(2, KVM_HPKVM_F_DIRECT_IRQ);
-	self->vcpu = vm_vcpu_add(self->vm, 0, NULL);
+	const char *why = hpkvm_set_up(&self->vm, &self->vcpu, &self->core);
+
+	if (why)
+		SKIP(return, "%s", why);
 }
 
 FIXTURE_TEARDOWN(bind)

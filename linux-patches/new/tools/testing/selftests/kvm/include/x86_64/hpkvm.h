@@ -43,6 +43,13 @@ struct kvm_hpkvm_state hpkvm_state(struct kvm_vcpu *vcpu);
  */
 unsigned int hpkvm_find_cores(uint32_t *cores, unsigned int max);
 
+/*
+ * What most tests begin with: a core that can be leased, and a VM for two
+ * vCPUs whose first exists.  Returns NULL, or why a test must be skipped.
+ */
+const char *hpkvm_set_up(struct kvm_vm **vm, struct kvm_vcpu **vcpu,
+			 uint32_t *core);
+
 /* Value of the vCPU's binary statistic @name; fails the test if there's none. */
 uint64_t hpkvm_vcpu_stat(struct kvm_vcpu *vcpu, const char *name);
 

@@ -80,6 +80,18 @@ unsigned int hpkvm_find_cores(uint32_t *cores, unsigned int max)
 	return nr;
 }
 
+const char *hpkvm_set_up(struct kvm_vm **vm, struct kvm_vcpu **vcpu,
+			 uint32_t *core)
+{
+	if (!hpkvm_supported())
+		return "this kernel or host has no KVM_CAP_X86_HPKVM";
+	if (!hpkvm_find_cores(core, 1))
+		return "no CPU of this host can be leased";
+	*vm = hpkvm_vm_create(2, KVM_HPKVM_F_DIRECT_IRQ);
+	*vcpu = vm_vcpu_add(*vm, 0, NULL);
+	return NULL;
+}
+
 uint64_t hpkvm_vcpu_stat(struct kvm_vcpu *vcpu, const char *name)
 {
 	struct kvm_stats_header header;
