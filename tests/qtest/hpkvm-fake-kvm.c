@@ -340,6 +340,18 @@ static int system_ioctl(unsigned long request, void *arg)
     }
 }
 
+/* What VMs and vCPUs have in common: they succeed, and read as zeros. */
+static int any_ioctl(unsigned long request, void *arg)
+{
+    if (request == KVM_GET_STATS_FD) {
+        return fail(ENOTTY);
+    }
+    if (_IOC_DIR(request) == _IOC_READ) {
+        memset(arg, 0, _IOC_SIZE(request));
+    }
+    return 0;
+}
+
 static int vm_ioctl(unsigned long request, void *arg)
 {
     int ret;
@@ -354,15 +366,9 @@ static int vm_ioctl(unsigned long request, void *arg)
         ret = create_vcpu((unsigned long)arg);
         pthread_mutex_unlock(&lock);
         return ret;
-    case KVM_GET_STATS_FD:
-        return fail(ENOTTY);
     default:
-        break;
+        return any_ioctl(request, arg);
     }
-    if (_IOC_DIR(request) == _IOC_READ) {
-        memset(arg, 0, _IOC_SIZE(request));
-    }
-    return 0;
 }
 
 static int vcpu_ioctl(FakeVcpu *vcpu, unsigned long request, void *arg)
@@ -382,15 +388,9 @@ static int vcpu_ioctl(FakeVcpu *vcpu, unsigned long request, void *arg)
     case KVM_GET_MSRS:
     case KVM_SET_MSRS:
         return ((struct kvm_msrs *)arg)->nmsrs;
-    case KVM_GET_STATS_FD:
-        return fail(ENOTTY);
     default:
-        break;
+        return any_ioctl(request, arg);
     }
-    if (_IOC_DIR(request) == _IOC_READ) {
-        memset(arg, 0, _IOC_SIZE(request));
-    }
-    return 0;
 }
 
 /* True if @fd is a KVM file of ours, with the answer in @ret */

@@ -192,6 +192,17 @@ static void run_to_vmmcall(void (*fn)(void), const char *name)
            "%s (exit %lx, %u interrupts)", name, code, hits);
 }
 
+static uint64_t run_without_stack(void (*fn)(void), uint32_t *info)
+{
+    uint64_t code;
+
+    reset(fn);
+    svm_map_hole(false);
+    code = svm_run();
+    *info = svm_get32(VMCB_EXITINTINFO);
+    return code;
+}
+
 /*
  * The stack is missing when @fn's interrupt or NMI arrives. The exit names the
  * event as @info; injected, it comes back until it can be delivered, once.
@@ -204,10 +215,7 @@ static void redelivery(const char *name, void (*fn)(void), uint32_t info,
     uint32_t got;
     uint64_t code;
 
-    reset(fn);
-    svm_map_hole(false);
-    code = svm_run();
-    got = svm_get32(VMCB_EXITINTINFO);
+    code = run_without_stack(fn, &got);
     tap_ok(code == EXIT_NPF && svm_get64(VMCB_INFO2) >> 12 == SVM_HOLE >> 12 &&
            got == info, "%s: fault in delivery has EXITINTINFO %08x, got %08x",
            name, info, got);
@@ -237,10 +245,7 @@ static void other_event(const char *name, void (*fn)(void), uint32_t info)
     uint32_t got;
     uint64_t code;
 
-    reset(fn);
-    svm_map_hole(false);
-    code = svm_run();
-    got = svm_get32(VMCB_EXITINTINFO);
+    code = run_without_stack(fn, &got);
     stgi();
     tap_ok(code == EXIT_NPF && got == info,
            "%s: EXITINTINFO %08x, got %08x", name, info, got);

@@ -5,14 +5,11 @@
 # serial (the guest's console), log (QEMU's own output), qmp (its answers).
 #
 # Variables that may be set before vm_start:
-#   VM_CPU    CPU model                      (host,-svm)
+#   VM_CPU    CPU model                      (host)
 #   VM_SMP    number of vCPUs                (2)
 #   VM_KERNEL guest kernel                   ($GUEST_KERNEL)
 #   VM_INITRD guest initramfs                ($FILES/linux.cpio.zst)
 #   VM_ARGS   further arguments for QEMU     (none)
-
-# Our guest kernel has KVM built in and would turn SVM on at boot; a vCPU that
-# may run guests of its own keeps its emulated LAPIC.
 
 VM_DIR=/tmp/vm
 
@@ -28,7 +25,7 @@ vm_start() {
 	# shellcheck disable=SC2086  # VM_ARGS is a list of words
 	qemu-system-x86_64 -name "$_name,debug-threads=on" \
 		-nodefaults -display none -machine q35 \
-		-accel "$_accel" -cpu "${VM_CPU:-host,-svm}" \
+		-accel "$_accel" -cpu "${VM_CPU:-host}" \
 		-smp "${VM_SMP:-2}" -m 192 \
 		-serial "file:$_dir/serial" -qmp "pipe:$_dir/qmp" \
 		-kernel "${VM_KERNEL:-$GUEST_KERNEL}" \
