@@ -132,7 +132,7 @@ static inline int kvm_hpkvm_enable(struct kvm *kvm, u64 features)
 static inline long kvm_hpkvm_vcpu_ioctl(struct kvm_vcpu *vcpu,
 					unsigned int ioctl, void __user *argp)
 {
-	return -EINVAL;
+	return -ENOIOCTLCMD;
 }
 
 static inline bool kvm_hpkvm_deliver(struct kvm_vcpu *vcpu, int trig_mode,
