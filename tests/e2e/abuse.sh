@@ -1,0 +1,179 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+#
+# Runs inside the emulated host: hostile guests on dedicated cores, one after
+# the other, each with a generic guest beside it.  While one is at it the host
+# and the neighbour must keep answering; then it must die of SIGKILL, and its
+# cores serve the host, and the next guest, as if nothing had been.
+#
+#   SCENARIOS  words NAME[:vCPUs[:vector]]    (all)
+#   WATCH      seconds that each is watched   (3)
+
+. /host/tests/host/lib/tap.sh
+. /host/tests/host/lib/vm.sh
+
+WATCH=${WATCH:-3}
+SCENARIOS=${SCENARIOS:-irq-off no-eoi tpr-15 timer-1 timer-1:1:32
+	timer-1-taken self-ipis hlt-off vectors lvts msrs apic-modes tsc
+	icrs:2 icr-storms:2 init-self triple-fault mwait svm}
+VM_KERNEL=$FILES/abuse.elf
+BOOT=60
+
+# Bounds.  A gap may be this many times the longest one with a guest that only
+# spins, plus so many microseconds for a machine that is busy itself.
+GAP_FACTOR=10
+GAP_US=1000000
+KILL_SECONDS=5
+LOG_LINES=20
+
+# The longest gap of a kind of watch (tick, call), in microseconds.
+longest() {	# kind, file
+	awk -v kind="$1" '$1 == kind && $4 > max { max = $4 } END { print max + 0 }' "$2"
+}
+
+# Watch the host, into a file; fails if a CPU does not answer.
+watch_host() {	# cores, file
+	"$FILES/host-ticker" "$WATCH" 0,1 "$1" >"$2"
+}
+
+# The gap was within the bound.
+bounded() {	# kind, file
+	_limit=$(($(longest "$1" /tmp/calm) * GAP_FACTOR + GAP_US))
+	_got=$(longest "$1" "$2")
+	echo "$1: longest gap $_got us, bound $_limit us"
+	[ "$_got" -gt 0 ] && [ "$_got" -le $_limit ]
+}
+
+# Every CPU answers, in time.  The emulated host may itself be kept from running
+# for longer than that: what the guest does to it, it does again.
+answers() {	# cores
+	for _try in 1 2; do
+		watch_host "$1" /tmp/watched
+		_status=$?
+		cat /tmp/watched
+		bounded tick /tmp/watched && bounded call /tmp/watched &&
+			[ $_status -eq 0 ] && return
+	done
+	return 1
+}
+
+# Lines of the neighbour that came while the culprit was at it, and their
+# longest gap in units of 2^20 cycles.
+neighbour_alive() {	# lines before
+	tail -n +$(($1 + 1)) $VM_DIR/neighbour/serial | tr -d '\r' |
+		awk '/^neighbour gap/ { n++; if ($3 > max) max = $3 }
+		     END { print n + 0 " times, longest gap " max + 0; exit !n }'
+}
+
+log_bounded() {
+	dmesg -c >/tmp/log
+	echo "$(wc -l </tmp/log) new lines in the kernel's log"
+	[ "$(wc -l </tmp/log)" -le $LOG_LINES ] || ! head -n 40 /tmp/log
+}
+
+dies() {	# name
+	kill -s KILL "$(vm_pid "$1")"
+	vm_wait_end "$1" $KILL_SECONDS
+}
+
+# A busy machine takes time away from the emulated CPUs, and a check may miss
+# it.  A core that has lost its timer or an IPI fails every time.
+serves() {	# core
+	for _try in 1 2 3; do
+		"$FILES/core-check" "$1" && return
+	done
+	return 1
+}
+
+# What the guest printed about its MSRs.  Writes of those that the guest reaches
+# without an exit are checked by the processor instead of KVM, and not at all
+# by the emulated one: TPR, EOI, TMICT, TDCR, SELF_IPI.
+results() {
+	tr -d '\r' <$VM_DIR/culprit/serial |
+		sed -En 's/^(msr 8(08|0b|38|3e|3f)) faults ../\1/; /^msr/p'
+}
+
+same_results() {
+	results >/tmp/results
+	[ -s /tmp/results ] && diff /tmp/kvm-results /tmp/results
+}
+
+# Each vector that means something to the host came to the guest, once.
+vectors_arrived() {
+	tr -d '\r' <$VM_DIR/culprit/serial | awk '
+		/^vector .* arrived 1$/ { n++ }
+		/^vector .* arrived/ && !/ 1$/
+		END { print n + 0 " arrived once"; exit n != 27 }'
+}
+
+# It has not ended, nor come upon something that it did not mean to do.
+at_it() {
+	vm_alive culprit && ! grep -a 'Bail out' $VM_DIR/culprit/serial &&
+		return
+	tail -n 5 $VM_DIR/culprit/serial $VM_DIR/culprit/log
+	return 1
+}
+
+# What only this scenario can tell.
+verdict() {	# what, scenario
+	case $1 in
+	msrs|vectors)
+		ok "$2: it comes to its end" \
+			vm_wait_for culprit $BOOT "^abuse: $1 done" ;;
+	esac
+	case $1 in
+	msrs)
+		ok "$2: every access ends as under stock KVM" same_results ;;
+	vectors)
+		ok "$2: every vector arrived once" vectors_arrived ;;
+	irq-off|no-eoi|tpr-15|timer-1*|self-ipis|hlt-off|icr-storms|spin)
+		ok "$2: it is in passthrough" vm_dedicated culprit "$VM_SMP" ;;
+	esac
+}
+
+abuse() {	# NAME[:vCPUs[:vector]]
+	IFS=: read -r _what _cpus _vector <<-END
+	$1
+	END
+	VM_SMP=${_cpus:-1}
+	_cores=2
+	[ "$VM_SMP" = 1 ] || _cores=2,3
+	dmesg -c >/dev/null
+	vm_start culprit "hpkvm,cpus=2-$((VM_SMP + 1))" "do=$_what" \
+		"vector=${_vector:-254}"
+	ok "$1: the guest begins" \
+		vm_wait_for culprit $BOOT "^abuse: $_what starts"
+	_before=$(wc -l <$VM_DIR/neighbour/serial)
+	ok "$1: every CPU of the host answers in time" answers $_cores
+	ok "$1: the generic guest keeps running" neighbour_alive "$_before"
+	verdict "$_what" "$1"
+	ok "$1: the guest is still at it" at_it
+	ok "$1: SIGKILL ends it" dies culprit
+	wait "$(vm_pid culprit)" 2>/dev/null
+	for _core in $(echo $_cores | tr , ' '); do
+		ok "$1: core $_core serves the host afterwards" serves "$_core"
+	done
+	ok "$1: the kernel's log is bounded" log_bounded
+}
+
+# The answers of stock KVM.
+VM_SMP=1
+vm_start culprit kvm do=msrs
+ok "the register accesses come to their end under stock KVM" \
+	vm_wait_for culprit $BOOT '^abuse: msrs done'
+results >/tmp/kvm-results
+vm_kill culprit
+
+vm_start neighbour kvm do=neighbour
+ok "the generic guest runs" vm_wait_for neighbour $BOOT '^neighbour gap' 2
+
+# What is normal: a guest on a dedicated core that only spins.
+vm_start culprit hpkvm,cpus=2 do=spin
+ok "a harmless guest runs" vm_wait_for culprit $BOOT '^abuse: spin starts'
+ok "it is in passthrough" vm_dedicated culprit 1
+ok "every CPU of the host answers it" watch_host 2 /tmp/calm
+sed 's/^/# /' /tmp/calm
+ok "SIGKILL ends it" dies culprit
+
+for scenario in $SCENARIOS; do
+	abuse "$scenario"
+done
