@@ -26,6 +26,7 @@
 #include <asm/tsc.h>
 
 #include "hpkvm.h"
+#include "hpkvm_fault.h"
 #include "hyperv.h"
 #include "ioapic.h"
 #include "irq.h"
@@ -38,8 +39,15 @@
 
 #define X2APIC_MSR(reg)		(APIC_BASE_MSR + ((reg) >> 4))
 
+#define LVTT_MODES		(APIC_LVT_TIMER_PERIODIC | \
+				 APIC_LVT_TIMER_TSCDEADLINE)
+/* All that TDCR has. */
+#define TDCR_BITS		0xb
+
 /* A timer this close to expiry is waited for: it fires before it is stopped. */
 #define HPKVM_TIMER_NEAR_US	20
+/* A periodic timer that is moved to the core may come so much late. */
+#define HPKVM_PERIOD_LATE_NS	NSEC_PER_MSEC
 
 DEFINE_STATIC_KEY_FALSE(kvm_hpkvm_key);
 EXPORT_SYMBOL_GPL(kvm_hpkvm_key);
@@ -59,6 +67,10 @@ struct hpkvm_snapshot {
 
 void kvm_hpkvm_set_ops(const struct kvm_hpkvm_ops *ops)
 {
+	if (ops)
+		hpkvm_fault_init();
+	else
+		hpkvm_fault_exit();
 	hpkvm_ops = ops;
 }
 EXPORT_SYMBOL_GPL(kvm_hpkvm_set_ops);
@@ -149,7 +161,7 @@ static void open_eoi(struct kvm_vcpu *vcpu, bool open)
 
 static u32 lvtt_mode(u32 lvtt)
 {
-	return lvtt & (APIC_LVT_TIMER_PERIODIC | APIC_LVT_TIMER_TSCDEADLINE);
+	return lvtt & LVTT_MODES;
 }
 
 static bool deadline_mode(struct kvm_vcpu *vcpu)
@@ -208,22 +220,47 @@ static bool timer_vector_ok(u32 lvtt)
 	       (vector >= 16 && vector != DEDICATED_HOST_VECTOR);
 }
 
+/*
+ * A periodic timer moves to the core at the start of a period, because hardware
+ * begins the period anew.  It stays an hrtimer until then: a vCPU that is
+ * demoted in every period would never see it fire.
+ */
+static bool amid_period(struct kvm_vcpu *vcpu)
+{
+	struct kvm_timer *timer = &vcpu->arch.apic->lapic_timer;
+	s64 late_ns = max_t(s64, timer->period / 16, HPKVM_PERIOD_LATE_NS);
+
+	return periodic_mode(vcpu) && !vcpu->arch.hpkvm.timer_direct &&
+	       hrtimer_active(&timer->timer) &&
+	       ktime_to_ns(ktime_sub(timer->target_expiration, ktime_get())) <
+	       timer->period - late_ns;
+}
+
 static bool timer_can_be_direct(struct kvm_vcpu *vcpu)
 {
+	u32 lvtt = kvm_lapic_get_reg(vcpu->arch.apic, APIC_LVTT);
+
+	/* Both mode bits: reserved, but a guest may write them to KVM's. */
 	if (!hpkvm_feature(vcpu, KVM_HPKVM_F_DIRECT_TIMER) ||
-	    !timer_vector_ok(kvm_lapic_get_reg(vcpu->arch.apic, APIC_LVTT)))
+	    !timer_vector_ok(lvtt) || lvtt_mode(lvtt) == LVTT_MODES)
 		return false;
 	if (deadline_mode(vcpu))
 		return boot_cpu_has(X86_FEATURE_TSC_DEADLINE_TIMER) &&
 		       vcpu->arch.l1_tsc_scaling_ratio ==
 		       kvm_caps.default_tsc_scaling_ratio;
 	return dedicated_cpu_timer_rate_ok(vcpu->arch.hpkvm.cpu,
-					   vcpu->kvm->arch.apic_bus_cycle_ns);
+					   vcpu->kvm->arch.apic_bus_cycle_ns) &&
+	       !amid_period(vcpu);
 }
 
-/* A masked entry needs no valid vector, but hardware insists on one. */
+/*
+ * A masked entry needs no valid vector, but hardware insists on one.  And
+ * KVM_SET_LAPIC can leave anything in a register of KVM's, such as a delivery
+ * mode, or reserved bits that would fault.
+ */
 static u32 physical_lvtt(u32 lvtt)
 {
+	lvtt &= APIC_VECTOR_MASK | APIC_LVT_MASKED | LVTT_MODES;
 	if (!timer_vector_ok(lvtt & ~APIC_LVT_MASKED))
 		lvtt = (lvtt & ~APIC_VECTOR_MASK) | LOCAL_TIMER_VECTOR;
 	return lvtt;
@@ -249,6 +286,11 @@ static void write_deadline(struct kvm_vcpu *vcpu, u64 deadline)
 	if (deadline && !physical)
 		physical = 1;
 	wrmsrl(MSR_IA32_TSC_DEADLINE, deadline ? physical : 0);
+}
+
+static u8 timer_vector(struct kvm_vcpu *vcpu)
+{
+	return kvm_lapic_get_reg(vcpu->arch.apic, APIC_LVTT) & APIC_VECTOR_MASK;
 }
 
 /*
@@ -293,7 +335,8 @@ static void start_physical_timer(void *arg)
 		kvm_x2apic_msr_read(vcpu, X2APIC_MSR(APIC_TMCCT), &count);
 		count = max(count, 1ull);
 	}
-	native_apic_msr_write(APIC_TDCR, kvm_lapic_get_reg(apic, APIC_TDCR));
+	native_apic_msr_write(APIC_TDCR, kvm_lapic_get_reg(apic, APIC_TDCR) &
+					 TDCR_BITS);
 	native_apic_msr_write(APIC_TMICT, count);
 }
 
@@ -411,20 +454,31 @@ static u32 why_emulated(struct kvm_vcpu *vcpu)
 	return KVM_HPKVM_REASON_NONE;
 }
 
-static void promote(struct kvm_vcpu *vcpu)
+/* Give the core its LVTT, and the timer if that can be direct. */
+static void start_timer(struct kvm_vcpu *vcpu)
 {
 	struct kvm_vcpu_hpkvm *h = &vcpu->arch.hpkvm;
 	struct start_call call = { .vcpu = vcpu };
 
 	h->timer_direct = timer_can_be_direct(vcpu);
 	if (h->timer_direct)
-		call.counting = stop_virtual_timer(vcpu);
+		call.counting = stop_virtual_timer(vcpu) &&
+				!hpkvm_fault_drop(vcpu, HPKVM_FAULT_PROMOTE,
+						  timer_vector(vcpu));
+
+	/* Somebody may move the thread away meanwhile: the next entry demotes. */
+	smp_call_function_single(h->cpu, start_physical_timer, &call, 1);
+}
+
+static void promote(struct kvm_vcpu *vcpu)
+{
+	struct kvm_vcpu_hpkvm *h = &vcpu->arch.hpkvm;
+
 	bitmap_zero(h->eoi_vectors, 256);
 	h->eoi_trapped = false;
 	h->gate_shut = false;
 
-	/* Somebody may move the thread away meanwhile: the next entry demotes. */
-	smp_call_function_single(h->cpu, start_physical_timer, &call, 1);
+	start_timer(vcpu);
 	hpkvm_ops->set_passthrough(vcpu, true);
 	open_all(vcpu, true);
 	/* A sender that sees this finds the core's local APIC ready. */
@@ -467,7 +521,8 @@ static void restore_virtual_apic(struct kvm_vcpu *vcpu,
 	for (vector = 16; vector < 256; vector++) {
 		if (snap->isr[vector / 32] & BIT(vector % 32))
 			kvm_lapic_set_vector(vector, apic->regs + APIC_ISR);
-		if (snap->irr[vector / 32] & BIT(vector % 32))
+		if (snap->irr[vector / 32] & BIT(vector % 32) &&
+		    !hpkvm_fault_drop(vcpu, HPKVM_FAULT_DEMOTE, vector))
 			kvm_lapic_set_irr(vector, apic);
 	}
 	/* Recount what was set behind the accessors' back. */
@@ -534,10 +589,19 @@ static void refresh_timer(struct kvm_vcpu *vcpu)
 	u32 lvtt = kvm_lapic_get_reg(vcpu->arch.apic, APIC_LVTT);
 	bool direct = timer_can_be_direct(vcpu);
 
+	if (direct && !h->timer_direct) {
+		start_timer(vcpu);
+		open_timer(vcpu);
+		return;
+	}
 	if (direct != h->timer_direct) {
-		/* Moving a timer that counts is what demotion is for. */
+		/*
+		 * Moving a timer that counts is what demotion is for.  It has
+		 * to stay at that while an interrupt is in service.
+		 */
 		__kvm_hpkvm_demote(vcpu, KVM_HPKVM_REASON_TIMER_VECTOR);
-		promote(vcpu);
+		if (!why_emulated(vcpu))
+			promote(vcpu);
 		return;
 	}
 	if (lvtt != h->lvtt && direct) {
@@ -571,7 +635,9 @@ void __kvm_hpkvm_update(struct kvm_vcpu *vcpu)
 		promote(vcpu);
 	else if (!reason)
 		refresh_timer(vcpu);
-	WRITE_ONCE(h->reason, reason);
+	/* A demotion of refresh_timer()'s has its own. */
+	if (reason || h->passthrough)
+		WRITE_ONCE(h->reason, reason);
 }
 
 /* ---- entry and exit ---- */
@@ -590,27 +656,58 @@ static bool wants_eoi(struct kvm_vcpu *vcpu, unsigned int vector)
 				 (vector / 32) * 0x10) & BIT(vector % 32);
 }
 
-/* Everything that waits for the guest goes into the physical IRR. */
-static void flush_pending(struct kvm_vcpu *vcpu, struct dedicated_cpu *d)
+/* What the host captured, and the timer that it held meanwhile. */
+static void flush_captured(struct kvm_vcpu *vcpu, struct dedicated_cpu *d)
 {
+	DECLARE_BITMAP(captured, NR_VECTORS);
+	unsigned int vector;
+
+	bitmap_copy(captured, d->captured, NR_VECTORS);
+	bitmap_zero(d->captured, NR_VECTORS);
+	/* Who still saw the bit, and sent none, wrote before what we show. */
+	smp_mb();
+	for_each_set_bit(vector, captured, NR_VECTORS) {
+		if (hpkvm_fault_drop(vcpu, HPKVM_FAULT_CAPTURE, vector))
+			continue;
+		self_ipi(vcpu, vector);
+		++vcpu->stat.hpkvm_captured;
+	}
+
+	if (d->timer_held) {
+		d->timer_held = false;
+		write_lvtt(vcpu);
+	}
+}
+
+/*
+ * Everything that waits for the guest goes into the physical IRR.  Senders may
+ * be as fast as this is: return false if they seem to be, with the rest to be
+ * done at the next attempt.
+ */
+static bool flush_pending(struct kvm_vcpu *vcpu, struct dedicated_cpu *d)
+{
+	unsigned int n = 0;
 	int vector;
 
+	vector = hpkvm_fault_again(vcpu);
+	if (vector)
+		self_ipi(vcpu, vector);
+
 	while ((vector = kvm_lapic_find_highest_irr(vcpu)) >= 0) {
+		if (n++ == NR_VECTORS)
+			return false;
 		kvm_apic_clear_irr(vcpu, vector);
-		if (vector < 16)
+		if (vector < 16 ||
+		    hpkvm_fault_drop(vcpu, HPKVM_FAULT_INJECT, vector))
 			continue;
 		if (wants_eoi(vcpu, vector))
 			__set_bit(vector, vcpu->arch.hpkvm.eoi_vectors);
 		self_ipi(vcpu, vector);
 	}
 
-	if (bitmap_empty(d->captured, NR_VECTORS))
-		return;
-	for_each_set_bit(vector, d->captured, NR_VECTORS) {
-		self_ipi(vcpu, vector);
-		++vcpu->stat.hpkvm_captured;
-	}
-	bitmap_zero(d->captured, NR_VECTORS);
+	if (unlikely(!bitmap_empty(d->captured, NR_VECTORS)))
+		flush_captured(vcpu, d);
+	return true;
 }
 
 static void refresh_traps(struct kvm_vcpu *vcpu, bool shut)
@@ -638,15 +735,15 @@ static void refresh_traps(struct kvm_vcpu *vcpu, bool shut)
 bool kvm_hpkvm_enter(struct kvm_vcpu *vcpu)
 {
 	struct dedicated_cpu *d = this_cpu_ptr(&dedicated_cpu);
-	u32 tpr = kvm_lapic_get_reg(vcpu->arch.apic, APIC_TASKPRI);
+	/* KVM_SET_LAPIC takes any value; reserved bits of CR8 would fault. */
+	u32 tpr = kvm_lapic_get_reg(vcpu->arch.apic, APIC_TASKPRI) & 0xff;
 
 	if (unlikely(smp_processor_id() != vcpu->arch.hpkvm.cpu) ||
-	    !dedicated_cpu_may_enter()) {
+	    !dedicated_cpu_may_enter() || !flush_pending(vcpu, d)) {
 		++vcpu->stat.hpkvm_entry_aborts;
 		return false;
 	}
 
-	flush_pending(vcpu, d);
 	refresh_traps(vcpu, d->aside);
 	if (vcpu->arch.hpkvm.gate_shut)
 		return true;
@@ -714,7 +811,8 @@ bool __kvm_hpkvm_deliver(struct kvm_vcpu *vcpu, int trig_mode, int vector)
 
 	rcu_read_lock();
 	if (READ_ONCE(h->passthrough)) {
-		dedicated_cpu_send_guest(h->cpu, vector);
+		if (!hpkvm_fault_drop(vcpu, HPKVM_FAULT_SEND, vector))
+			dedicated_cpu_send_guest(h->cpu, vector);
 		atomic64_inc(&h->direct_sent);
 		sent = true;
 	}
@@ -797,7 +895,8 @@ bool __kvm_hpkvm_reg_write(struct kvm_vcpu *vcpu, u32 reg, u32 val)
 		if (!vcpu->arch.hpkvm.timer_direct || deadline_mode(vcpu) ||
 		    !get_core(vcpu))
 			return false;
-		native_apic_msr_write(reg, val);
+		native_apic_msr_write(reg, reg == APIC_TDCR ? val & TDCR_BITS :
+							      val);
 		put_core();
 		return true;
 	default:
@@ -942,11 +1041,9 @@ static int kvm_hpkvm_bind(struct kvm_vcpu *vcpu,
 	return ret;
 }
 
-/* Give the thread back the affinity it had, unless it was changed since. */
 static void restore_affinity(struct kvm_vcpu_hpkvm *h, int cpu)
 {
-	if (cpumask_equal(h->task->cpus_ptr, cpumask_of(cpu)))
-		set_cpus_allowed_ptr(h->task, h->affinity);
+	dedicated_cpu_unpin(h->task, cpu, h->affinity);
 	put_task_struct(h->task);
 	h->task = NULL;
 	free_cpumask_var(h->affinity);
@@ -1018,7 +1115,7 @@ long kvm_arch_vcpu_async_ioctl(struct file *filp, unsigned int ioctl,
 }
 
 /**
- * kvm_hpkvm_vcpu_ioctl - see every vCPU ioctl but KVM_RUN, before KVM does
+ * kvm_hpkvm_vcpu_ioctl - see x86's vCPU ioctls before KVM does
  * @vcpu: the vCPU, loaded
  * @ioctl: the number
  * @argp: its argument
@@ -1037,14 +1134,10 @@ long kvm_hpkvm_vcpu_ioctl(struct kvm_vcpu *vcpu, unsigned int ioctl,
 	case KVM_SET_LAPIC:
 	case KVM_GET_MSRS:
 	case KVM_SET_MSRS:
-	case KVM_GET_SREGS:
-	case KVM_SET_SREGS:
 	case KVM_GET_SREGS2:
 	case KVM_SET_SREGS2:
 	case KVM_GET_VCPU_EVENTS:
 	case KVM_SET_VCPU_EVENTS:
-	case KVM_GET_MP_STATE:
-	case KVM_SET_MP_STATE:
 	case KVM_INTERRUPT:
 	case KVM_SET_CPUID:
 	case KVM_SET_CPUID2:

@@ -11,8 +11,11 @@
 #define _ASM_X86_DEDICATED_CPU_H
 
 #include <linux/bitmap.h>
+#include <linux/cpumask_types.h>
 #include <linux/dedicated_cpu.h>
 #include <asm/irq_vectors.h>
+
+struct task_struct;
 
 /* The words of a 256-bit local APIC register (IRR, ISR). */
 #define DEDICATED_APIC_WORDS	(NR_VECTORS / 32)
@@ -35,6 +38,7 @@
  * @ajar: the gate was lowered to let the host vector in
  * @raised: a self-IPI of the host vector is on its way
  * @host_vector_caught: the guest's own interrupt with the host vector waits
+ * @timer_held: LVTT was masked because its vector was captured
  * @aside: class-15 vector taken out of the ISR, 0 if none; the guest is in its
  *	handler and runs with the gate shut until it signals EOI
  * @captured: guest vectors that came in through the gate
@@ -52,6 +56,7 @@ struct dedicated_cpu {
 	bool ajar;
 	bool raised;
 	bool host_vector_caught;
+	bool timer_held;
 	u8 aside;
 	DECLARE_BITMAP(captured, NR_VECTORS);
 	atomic_t nmi_sent;
@@ -71,6 +76,8 @@ struct dedicated_refusal {
 
 int dedicated_cpu_lease(unsigned int cpu, struct dedicated_refusal *why);
 void dedicated_cpu_release(unsigned int cpu);
+void dedicated_cpu_unpin(struct task_struct *task, unsigned int cpu,
+			 const struct cpumask *before);
 int dedicated_cpu_host_unsuitable(struct dedicated_refusal *why);
 bool dedicated_cpu_timer_rate_ok(unsigned int cpu, u32 ns_per_count);
 void dedicated_cpu_drain(u32 *irr, u32 *isr);
@@ -101,6 +108,15 @@ static __always_inline void dedicated_cpu_set_gate(unsigned long cr8)
 static inline void dedicated_cpu_send_guest(unsigned int cpu, u8 vector)
 {
 	weak_wrmsr_fence();
+	/*
+	 * Captured, and not yet handed back: it merges with that, as it would
+	 * in the IRR.  Or else a storm of a vector above the host's could keep
+	 * the CPU from ever taking the host's.  Pairs with the clearing at the
+	 * next entry: what the guest is to see was written before.
+	 */
+	smp_mb();
+	if (test_bit(vector, per_cpu(dedicated_cpu, cpu).captured))
+		return;
 	native_x2apic_icr_write(APIC_DM_FIXED | vector,
 				per_cpu(x86_cpu_to_apicid, cpu));
 }

@@ -32,8 +32,10 @@ struct task_struct;
  * @task: whose affinity unbind restores to @affinity
  * @kicks_before: the core's count of NMIs at bind
  * @direct_sent: physical IPIs that other CPUs sent to the core
+ * @fault_vector: hpkvm_fault.c delivers it once more, 0 if none
  *
- * All but @direct_sent is written by the vCPU's thread, with the vCPU loaded.
+ * All but @direct_sent and @fault_vector is written by the vCPU's thread, with
+ * the vCPU loaded.
  */
 struct kvm_vcpu_hpkvm {
 	int cpu;
@@ -51,6 +53,9 @@ struct kvm_vcpu_hpkvm {
 	cpumask_var_t affinity;
 	u32 kicks_before;
 	atomic64_t direct_sent;
+#ifdef CONFIG_KVM_HPKVM_FAULTS
+	u8 fault_vector;
+#endif
 };
 
 #endif /* _ASM_X86_KVM_HPKVM_HOST_H */

@@ -16,6 +16,7 @@
 #include <linux/cpuhotplug.h>
 #include <linux/cpuset.h>
 #include <linux/delay.h>
+#include <linux/device.h>
 #include <linux/interrupt.h>
 #include <linux/irq.h>
 #include <linux/irqdesc.h>
@@ -53,17 +54,20 @@ DEFINE_PER_CPU(unsigned long[BITS_TO_LONGS(NR_VECTORS)], dedicated_drained);
 
 /*
  * Local sources that would look like the guest's interrupts: masked while
- * leased.  Not LVTT, which the guest owns, nor LVT1 and LVTPC, which deliver
- * NMIs.
+ * leased.  Not LVTT, which the guest owns, nor what delivers NMIs.
  */
 static const u16 dedicated_lvts[] = {
 	APIC_LVTTHMR, APIC_LVTERR, APIC_LVT0, APIC_LVTCMCI,
+	APIC_EILVTn(0), APIC_EILVTn(1), APIC_EILVTn(2), APIC_EILVTn(3),
 };
 
 static DEFINE_PER_CPU(u32[ARRAY_SIZE(dedicated_lvts)], saved_lvts);
 
 /* Nanoseconds per 1,024 timer counts at divide-by-1, 0 if not yet measured. */
 static DEFINE_PER_CPU(u32, timer_rate);
+
+/* What struct device's offline_disabled was before the lease. */
+static DEFINE_PER_CPU(bool, was_offline_disabled);
 
 /* Serializes leases and releases. */
 static DEFINE_MUTEX(dedicated_mutex);
@@ -160,6 +164,12 @@ static int check_task(unsigned int cpu, struct dedicated_refusal *why)
 	return ok ? 0 : refuse(why, KVM_HPKVM_REASON_CPU_NOT_ALLOWED, -EPERM);
 }
 
+static int check_lease(unsigned int cpu, struct dedicated_refusal *why)
+{
+	return dedicated_cpu_host_unsuitable(why) ?: check_cpu(cpu, why) ?:
+	       check_task(cpu, why);
+}
+
 static bool apic_bitmap_empty(unsigned int reg)
 {
 	unsigned int i;
@@ -194,7 +204,8 @@ static void mask_lvts(void)
 		u32 msr = APIC_BASE_MSR + (dedicated_lvts[i] >> 4);
 
 		/* Not every local APIC has every entry. */
-		if (rdmsrl_safe(msr, &lvt))
+		if (rdmsrl_safe(msr, &lvt) ||
+		    (lvt & APIC_MODE_MASK) == APIC_DM_NMI)
 			lvt = APIC_LVT_MASKED;
 		this_cpu_write(saved_lvts[i], lvt);
 		if (!(lvt & APIC_LVT_MASKED))
@@ -283,6 +294,7 @@ static int close_apic(void)
 	bitmap_zero(d->captured, NR_VECTORS);
 	d->aside = 0;
 	d->ajar = false;
+	d->timer_held = false;
 	d->host_vector_caught = false;
 	load_dedicated_idt();
 	dedicated_cpu_set_gate(DEDICATED_GATE_SHUT);
@@ -307,6 +319,9 @@ static void open_apic(void *unused)
 	dedicated_cpu_drain(discard_irr, discard_isr);
 	d->gated = false;
 	load_current_idt();
+	/* The guest's illegal vectors.  A write latches, a second one clears. */
+	native_apic_msr_write(APIC_ESR, 0);
+	native_apic_msr_write(APIC_ESR, 0);
 	restore_lvts();
 	dedicated_cpu_set_gate(DEDICATED_GATE_HOST);
 }
@@ -416,6 +431,24 @@ err_withdraw:
 	return ret;
 }
 
+/*
+ * Have sysfs refuse to take @cpu offline.  dedicated_cpu_offline() would, too,
+ * but by then the scheduler has sent away all tasks, and the one that runs the
+ * guest has lost its affinity.
+ */
+static void keep_online(unsigned int cpu, bool keep)
+{
+	struct device *dev = get_cpu_device(cpu);
+
+	lock_device_hotplug();
+	device_lock(dev);
+	if (keep)
+		per_cpu(was_offline_disabled, cpu) = dev->offline_disabled;
+	dev->offline_disabled = keep || per_cpu(was_offline_disabled, cpu);
+	device_unlock(dev);
+	unlock_device_hotplug();
+}
+
 static int move_and_lease(unsigned int cpu, struct dedicated_refusal *why)
 {
 	cpumask_var_t before;
@@ -454,16 +487,25 @@ int dedicated_cpu_lease(unsigned int cpu, struct dedicated_refusal *why)
 		return refuse(why, KVM_HPKVM_REASON_CPU_INVALID, -EINVAL);
 
 	guard(mutex)(&dedicated_mutex);
+	/* Patching code disturbs the whole host: not for what is refused. */
+	cpus_read_lock();
+	ret = check_lease(cpu, why);
+	cpus_read_unlock();
+	if (ret)
+		return ret;
+	keep_online(cpu, true);
 	if (cpumask_empty(cpu_dedicated_mask))
 		dedicated_ipi_start();
 
+	/* The CPU may have gone offline meanwhile. */
 	cpus_read_lock();
-	ret = dedicated_cpu_host_unsuitable(why) ?: check_cpu(cpu, why) ?:
-	      check_task(cpu, why) ?: move_and_lease(cpu, why);
+	ret = check_lease(cpu, why) ?: move_and_lease(cpu, why);
 	cpus_read_unlock();
 
 	if (cpumask_empty(cpu_dedicated_mask))
 		dedicated_ipi_stop();
+	if (ret)
+		keep_online(cpu, false);
 	return ret;
 }
 EXPORT_SYMBOL_GPL(dedicated_cpu_lease);
@@ -487,13 +529,51 @@ void dedicated_cpu_release(unsigned int cpu)
 
 	if (cpumask_empty(cpu_dedicated_mask))
 		dedicated_ipi_stop();
+	keep_online(cpu, false);
 }
 EXPORT_SYMBOL_GPL(dedicated_cpu_release);
 
-/* A leased CPU cannot go offline: its guest would not survive it. */
+/**
+ * dedicated_cpu_unpin - give a task that held @cpu its affinity back
+ * @task: the task that dedicated_cpu_lease() pinned
+ * @cpu: the CPU it was pinned to
+ * @before: the affinity it had then
+ *
+ * Does nothing if somebody has changed it since.  Never leaves the cpuset that
+ * the task is in by now.
+ */
+void dedicated_cpu_unpin(struct task_struct *task, unsigned int cpu,
+			 const struct cpumask *before)
+{
+	cpumask_var_t allowed, both;
+
+	if (!cpumask_equal(task->cpus_ptr, cpumask_of(cpu)))
+		return;
+	if (!alloc_cpumask_var(&allowed, GFP_KERNEL))
+		return;
+	if (alloc_cpumask_var(&both, GFP_KERNEL)) {
+		cpuset_cpus_allowed(task, allowed);
+		if (cpumask_and(both, allowed, before))
+			set_cpus_allowed_ptr(task, both);
+		else
+			set_cpus_allowed_ptr(task, allowed);
+		free_cpumask_var(both);
+	}
+	free_cpumask_var(allowed);
+}
+EXPORT_SYMBOL_GPL(dedicated_cpu_unpin);
+
+/*
+ * A leased CPU cannot go offline: its guest would not survive it.  Nor can the
+ * last one that does the leased ones' work.
+ */
 static int dedicated_cpu_offline(unsigned int cpu)
 {
-	return cpumask_test_cpu(cpu, cpu_dedicated_mask) ? -EBUSY : 0;
+	if (cpumask_test_cpu(cpu, cpu_dedicated_mask))
+		return -EBUSY;
+	if (!cpumask_empty(cpu_dedicated_mask) && is_last_housekeeper(cpu))
+		return -EBUSY;
+	return 0;
 }
 
 static int dedicated_pm_notify(struct notifier_block *nb, unsigned long action,

@@ -297,6 +297,27 @@ DEFINE_IDTENTRY_SYSVEC(sysvec_dedicated_cpu)
 	set_irq_regs(old_regs);
 }
 
+static bool dedicated_isr_test(u8 vector)
+{
+	return native_apic_msr_read(APIC_ISR + (vector / 32) * 0x10) &
+	       BIT(vector % 32);
+}
+
+/*
+ * A periodic timer may count nanoseconds, and its vector may be above the
+ * host's: it would be captured for ever.  What it does until the next entry
+ * would merge with what was captured.
+ */
+static void dedicated_hold_timer(struct dedicated_cpu *d, u32 vector)
+{
+	u32 lvtt = native_apic_msr_read(APIC_LVTT);
+
+	if ((lvtt & (APIC_LVT_MASKED | APIC_VECTOR_MASK)) != vector)
+		return;
+	native_apic_msr_write(APIC_LVTT, lvtt | APIC_LVT_MASKED);
+	d->timer_held = true;
+}
+
 /**
  * dedicated_capture - take a guest's interrupt that arrived in host mode
  * @vector: the vector of an interrupt that Linux has no handler for
@@ -309,7 +330,11 @@ bool dedicated_capture(u32 vector)
 
 	if (!d->gated)
 		return false;
+	/* A spurious interrupt is nobody's, and its EOI would be another's. */
+	if (!dedicated_isr_test(vector))
+		return true;
 	trace_dedicated_cpu_capture(vector);
+	dedicated_hold_timer(d, vector);
 	__set_bit(vector, d->captured);
 	apic_eoi();
 	return true;

@@ -166,28 +166,12 @@ TEST_F(bind, no_such_cpu)
 	EXPECT_TRUE(refused(self->vcpu, get_nprocs_conf(), EINVAL, KVM_HPKVM_REASON_CPU_INVALID));
 }
 
-static bool set_online(uint32_t cpu, bool online)
-{
-	char path[64];
-	bool ok;
-	int fd;
-
-	snprintf(path, sizeof(path), "/sys/devices/system/cpu/cpu%u/online",
-		 cpu);
-	fd = open(path, O_WRONLY);
-	if (fd < 0)
-		return false;
-	ok = write(fd, online ? "1" : "0", 1) == 1;
-	close(fd);
-	return ok;
-}
-
 TEST_F(bind, offline_cpu)
 {
-	if (!set_online(self->core, false))
+	if (!hpkvm_set_online(self->core, false))
 		SKIP(return, "CPU %u can't be taken offline", self->core);
 	EXPECT_TRUE(refused(self->vcpu, self->core, ENODEV, KVM_HPKVM_REASON_CPU_OFFLINE));
-	ASSERT_TRUE(set_online(self->core, true));
+	ASSERT_TRUE(hpkvm_set_online(self->core, true));
 
 	EXPECT_EQ(0, hpkvm_bind(self->vcpu, self->core, NULL));
 	EXPECT_EQ(0, hpkvm_unbind(self->vcpu));
@@ -250,7 +234,7 @@ TEST_F_TIMEOUT(bind, last_housekeeping_cpu, 120)
 
 	for (cpu = 1; cpu < get_nprocs_conf() && cpu < MAX_CPUS; cpu++) {
 		if (cpu != self->core)
-			taken[cpu] = set_online(cpu, false);
+			taken[cpu] = hpkvm_set_online(cpu, false);
 	}
 	EXPECT_EQ(2, get_nprocs());
 
@@ -260,14 +244,14 @@ TEST_F_TIMEOUT(bind, last_housekeeping_cpu, 120)
 
 	for (cpu = 1; cpu < MAX_CPUS; cpu++) {
 		if (taken[cpu])
-			EXPECT_TRUE(set_online(cpu, true));
+			EXPECT_TRUE(hpkvm_set_online(cpu, true));
 	}
 }
 
 TEST_F(bind, leased_cpu_stays_online)
 {
 	ASSERT_EQ(0, hpkvm_bind(self->vcpu, self->core, NULL));
-	EXPECT_FALSE(set_online(self->core, false));
+	EXPECT_FALSE(hpkvm_set_online(self->core, false));
 	EXPECT_EQ(0, hpkvm_unbind(self->vcpu));
 }
 
@@ -406,6 +390,23 @@ TEST_F(bind, outside_cpuset)
 
 	EXPECT_EQ(0, hpkvm_bind(self->vcpu, self->core, NULL));
 	EXPECT_EQ(0, hpkvm_unbind(self->vcpu));
+}
+
+/* Unbind restores the affinity, but no way out of the cpuset. */
+TEST_F(bind, unbind_stays_in_cpuset)
+{
+	cpu_set_t set;
+	bool ok;
+
+	ASSERT_EQ(0, hpkvm_bind(self->vcpu, self->core, NULL));
+	ok = cpuset_enter(self->core, false);
+	EXPECT_EQ(0, hpkvm_unbind(self->vcpu));
+	EXPECT_EQ(0, sched_getaffinity(0, sizeof(set), &set));
+	cpuset_leave();
+	if (!ok)
+		SKIP(return, "no cgroup v2 cpuset controller");
+	EXPECT_EQ(1, CPU_COUNT(&set));
+	EXPECT_TRUE(CPU_ISSET(self->core, &set));
 }
 
 static bool is_isolated(uint32_t cpu)

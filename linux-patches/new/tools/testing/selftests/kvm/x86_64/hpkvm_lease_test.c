@@ -17,6 +17,7 @@
 #include "kselftest_harness.h"
 
 #define SELF_VECTOR	0x51
+#define TIMER_VECTOR	0x61
 #define NR_CYCLES	1000
 #define NR_READS	1000
 #define NR_MOVED_BINDS	200
@@ -70,6 +71,12 @@ static void guest_enter_x2apic(void)
 static void guest_irq_handler(struct ex_regs *regs)
 {
 	guest_irqs++;
+	x2apic_write_reg(APIC_EOI, 0);
+}
+
+/* Counts nothing: it may come or not. */
+static void guest_timer_handler(struct ex_regs *regs)
+{
 	x2apic_write_reg(APIC_EOI, 0);
 }
 
@@ -174,30 +181,15 @@ static bool state_is(struct kvm_vcpu *vcpu, uint32_t mode, uint32_t reason)
 	return false;
 }
 
-/*
- * A lease that ends with a file or a process may end a moment later: poll.
- * Binds from a VM of its own, and gives the core back.
- */
+/* By a VM of its own. */
 static bool can_be_leased(uint32_t core)
 {
-	struct kvm_hpkvm_bind bind = {};
-	struct kvm_vcpu *vcpu;
-	struct kvm_vm *vm;
-	int err, i;
+	struct kvm_vm *vm = hpkvm_vm_create(1, KVM_HPKVM_F_DIRECT_IRQ);
+	struct kvm_vcpu *vcpu = vm_vcpu_add(vm, 0, NULL);
+	long ms = hpkvm_wait_leasable(vcpu, core, WAIT_SECONDS * 1000);
 
-	vm = hpkvm_vm_create(1, KVM_HPKVM_F_DIRECT_IRQ);
-	vcpu = vm_vcpu_add(vm, 0, NULL);
-	for (i = 0; i < WAIT_SECONDS * 100; i++) {
-		err = hpkvm_bind(vcpu, core, &bind);
-		if (!err)
-			break;
-		usleep(10000);
-	}
-	if (err)
-		fprintf(stderr, "# CPU %u can't be leased: errno %d, reason %u\n",
-			core, err, bind.reason);
 	kvm_vm_free(vm);
-	return !err;
+	return ms >= 0;
 }
 
 TEST_F(lease, affinity_is_restored)
@@ -374,6 +366,120 @@ TEST_F(lease, thread_moved_away)
 	EXPECT_TRUE(state_is(self->vcpu, KVM_HPKVM_MODE_PASSTHROUGH,
 			     KVM_HPKVM_REASON_NONE));
 	EXPECT_EQ(0, hpkvm_unbind(self->vcpu));
+}
+
+/* Refused at once: nothing of it reaches the guest or its thread. */
+TEST_F(lease, offline_attempt_is_harmless)
+{
+	cpu_set_t set;
+
+	vcpu_arch_set_entry_point(self->vcpu, guest_self_ipi_loop);
+	vm_install_exception_handler(self->vm, SELF_VECTOR, guest_irq_handler);
+	ASSERT_EQ(0, hpkvm_bind(self->vcpu, self->core, NULL));
+	EXPECT_EQ(UCALL_SYNC, run_to_ucall(self->vcpu));
+
+	EXPECT_FALSE(hpkvm_set_online(self->core, false));
+	ASSERT_EQ(0, sched_getaffinity(0, sizeof(set), &set));
+	EXPECT_EQ(1, CPU_COUNT(&set));
+	EXPECT_TRUE(CPU_ISSET(self->core, &set));
+	EXPECT_EQ(UCALL_SYNC, run_to_ucall(self->vcpu));
+	EXPECT_EQ(KVM_HPKVM_MODE_PASSTHROUGH, hpkvm_state(self->vcpu).mode);
+
+	ASSERT_EQ(0, hpkvm_unbind(self->vcpu));
+	EXPECT_TRUE(hpkvm_set_online(self->core, false));
+	EXPECT_TRUE(hpkvm_set_online(self->core, true));
+}
+
+/* The core holds what these ask for. */
+static const struct {
+	const char *name;
+	unsigned long get;
+	unsigned long set;
+} user_accesses[] = {
+	{ "LAPIC", KVM_GET_LAPIC, KVM_SET_LAPIC },
+	{ "MSRS", KVM_GET_MSRS, KVM_SET_MSRS },
+	{ "SREGS", KVM_GET_SREGS, KVM_SET_SREGS },
+	{ "SREGS2", KVM_GET_SREGS2, KVM_SET_SREGS2 },
+	{ "VCPU_EVENTS", KVM_GET_VCPU_EVENTS, KVM_SET_VCPU_EVENTS },
+	{ "MP_STATE", KVM_GET_MP_STATE, KVM_SET_MP_STATE },
+};
+
+/* No MSR is asked for: the buffer's first word is their number. */
+TEST_F_TIMEOUT(lease, user_access_demotes, 60)
+{
+	char buffer[4096] = {};
+	int i, set;
+
+	vcpu_arch_set_entry_point(self->vcpu, guest_self_ipi_loop);
+	vm_install_exception_handler(self->vm, SELF_VECTOR, guest_irq_handler);
+	ASSERT_EQ(0, hpkvm_bind(self->vcpu, self->core, NULL));
+
+	for (i = 0; i < ARRAY_SIZE(user_accesses); i++) {
+		for (set = 0; set < 2; set++) {
+			ASSERT_EQ(UCALL_SYNC, run_to_ucall(self->vcpu));
+			ASSERT_EQ(KVM_HPKVM_MODE_PASSTHROUGH,
+				  hpkvm_state(self->vcpu).mode);
+			if (!set)
+				memset(buffer, 0, sizeof(buffer));
+			ASSERT_LE(0, ioctl(self->vcpu->fd,
+					   set ? user_accesses[i].set :
+						 user_accesses[i].get, buffer));
+			EXPECT_TRUE(state_is(self->vcpu,
+					     KVM_HPKVM_MODE_EMULATED,
+					     KVM_HPKVM_REASON_USER_ACCESS)) {
+				TH_LOG("%s %s", set ? "SET" : "GET",
+				       user_accesses[i].name);
+			}
+		}
+	}
+
+	/* The same state by way of the shared page. */
+	ASSERT_EQ(UCALL_SYNC, run_to_ucall(self->vcpu));
+	vcpu_sregs_get(self->vcpu, &self->vcpu->run->s.regs.sregs);
+	ASSERT_EQ(UCALL_SYNC, run_to_ucall(self->vcpu));
+	i = hpkvm_state(self->vcpu).demotions;
+	self->vcpu->run->kvm_dirty_regs = KVM_SYNC_X86_SREGS;
+	ASSERT_EQ(UCALL_SYNC, run_to_ucall(self->vcpu));
+	EXPECT_EQ(i + 1, hpkvm_state(self->vcpu).demotions);
+	EXPECT_EQ(0, hpkvm_unbind(self->vcpu));
+}
+
+/*
+ * KVM_SET_LAPIC takes registers that no guest could write.  Delivery modes and
+ * reserved bits stay in KVM's: the core's timer must not send NMIs to the host
+ * (which would report them), nor an access fault.
+ */
+TEST_F_TIMEOUT(lease, lapic_state_of_any_kind, 60)
+{
+	static const uint32_t lvtts[] = {
+		APIC_DM_NMI, APIC_DM_SMI, APIC_DM_INIT, APIC_DM_EXTINT,
+		APIC_LVT_TIMER_PERIODIC | APIC_DM_NMI,
+		APIC_LVT_TIMER_PERIODIC | APIC_LVT_TIMER_TSCDEADLINE,
+		~(APIC_LVT_MASKED | APIC_VECTOR_MASK), ~0u,
+	};
+	struct kvm_vm *vm = hpkvm_vm_create(1, kvm_check_cap(KVM_CAP_X86_HPKVM));
+	struct kvm_vcpu *vcpu = vm_vcpu_add(vm, 0, guest_self_ipi_loop);
+	struct kvm_lapic_state lapic;
+	int i;
+
+	vm_install_exception_handler(vm, SELF_VECTOR, guest_irq_handler);
+	vm_install_exception_handler(vm, TIMER_VECTOR, guest_timer_handler);
+	ASSERT_EQ(0, hpkvm_bind(vcpu, self->core, NULL));
+	for (i = 0; i < ARRAY_SIZE(lvtts); i++) {
+		ASSERT_EQ(UCALL_SYNC, run_to_ucall(vcpu));
+		vcpu_ioctl(vcpu, KVM_GET_LAPIC, &lapic);
+		*(uint32_t *)(lapic.regs + APIC_LVTT) =
+			lvtts[i] | TIMER_VECTOR;
+		*(uint32_t *)(lapic.regs + APIC_TMICT) = 1000;
+		*(uint32_t *)(lapic.regs + APIC_TMCCT) = 1000;
+		*(uint32_t *)(lapic.regs + APIC_TDCR) = ~0u;
+		/* Its low byte is 0: it masks nothing. */
+		*(uint32_t *)(lapic.regs + APIC_TASKPRI) = ~0xffu;
+		vcpu_ioctl(vcpu, KVM_SET_LAPIC, &lapic);
+		EXPECT_EQ(KVM_HPKVM_MODE_EMULATED, hpkvm_state(vcpu).mode);
+	}
+	kvm_vm_free(vm);
+	EXPECT_STREQ("works", hpkvm_check_core(self->core));
 }
 
 TEST_F_TIMEOUT(lease, binary_statistics, 60)

@@ -15,6 +15,9 @@
 #include "processor.h"
 
 /* x2APIC registers that apic.h has no name for. */
+#define APIC_LDR		0xd0
+#define APIC_ISR		0x100
+#define APIC_TMR		0x180
 #define APIC_LVT0		0x350
 #define APIC_SELF_IPI		0x3f0
 
@@ -50,6 +53,33 @@ unsigned int hpkvm_find_cores(uint32_t *cores, unsigned int max);
 const char *hpkvm_set_up(struct kvm_vm **vm, struct kvm_vcpu **vcpu,
 			 uint32_t *core);
 
+/*
+ * Milliseconds until @vcpu, which is unbound, could lease @core, or -1 if it
+ * could not within @max_ms.  The lease is given back.  One that ends with a
+ * file or a process may end a moment later, so this polls.
+ */
+long hpkvm_wait_leasable(struct kvm_vcpu *vcpu, uint32_t core, long max_ms);
+
+/* How many VMs the host has, or -1 without debugfs. */
+int hpkvm_nr_vms(void);
+
+/*
+ * A guest that never ends: it keeps its timer armed, and sends interrupts to
+ * itself and to its siblings.  hpkvm_busy_vcpu() adds such a vCPU to @vm;
+ * hpkvm_busy_interrupts() says how many interrupts all of @vm's have taken.
+ */
+struct kvm_vcpu *hpkvm_busy_vcpu(struct kvm_vm *vm, uint32_t id);
+uint64_t hpkvm_busy_interrupts(struct kvm_vm *vm);
+
+/*
+ * The environment variable @name as a number, or @value without it.  For seeds
+ * and counts; says which it took, so that a run can be repeated.
+ */
+uint64_t hpkvm_setting(const char *name, uint64_t value);
+
+/* The next number of a sequence that depends on the first *@state only. */
+uint32_t hpkvm_random(uint64_t *state);
+
 /* Value of the vCPU's binary statistic @name; fails the test if there's none. */
 uint64_t hpkvm_vcpu_stat(struct kvm_vcpu *vcpu, const char *name);
 
@@ -58,6 +88,9 @@ void hpkvm_pin(uint32_t cpu);
 
 /* Is @cpu in the list (such as "1,4-7") that @path holds? */
 bool hpkvm_cpu_in_list(const char *path, uint32_t cpu);
+
+/* Take @cpu offline or online.  Returns whether the kernel let it. */
+bool hpkvm_set_online(uint32_t cpu, bool online);
 
 /*
  * Count of /proc/interrupts' row @row (such as "LOC") on @cpu, or -1 when the

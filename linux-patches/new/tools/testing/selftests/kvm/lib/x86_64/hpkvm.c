@@ -7,6 +7,7 @@
 #define _GNU_SOURCE
 #include <sched.h>
 #include <sys/sysinfo.h>
+#include <time.h>
 
 #include "hpkvm.h"
 
@@ -128,4 +129,48 @@ void hpkvm_pin(uint32_t cpu)
 	CPU_SET(cpu, &set);
 	TEST_ASSERT(!sched_setaffinity(0, sizeof(set), &set),
 		    __KVM_SYSCALL_ERROR("sched_setaffinity()", -1));
+}
+
+long hpkvm_wait_leasable(struct kvm_vcpu *vcpu, uint32_t core, long max_ms)
+{
+	struct timespec begin, now;
+	struct kvm_hpkvm_bind bind;
+	long ms;
+	int err;
+
+	clock_gettime(CLOCK_MONOTONIC, &begin);
+	for (;;) {
+		err = hpkvm_bind(vcpu, core, &bind);
+		clock_gettime(CLOCK_MONOTONIC, &now);
+		ms = timespec_to_ns(timespec_sub(now, begin)) / 1000000;
+		if (!err)
+			break;
+		if (ms > max_ms) {
+			ksft_print_msg("CPU %u can't be leased: errno %d, reason %u\n",
+				       core, err, bind.reason);
+			return -1;
+		}
+		usleep(1000);
+	}
+	TEST_ASSERT(!hpkvm_unbind(vcpu), "Can't unbind CPU %u", core);
+	return ms;
+}
+
+uint64_t hpkvm_setting(const char *name, uint64_t value)
+{
+	const char *text = getenv(name);
+
+	if (text)
+		value = strtoull(text, NULL, 0);
+	ksft_print_msg("%s=%lu\n", name, value);
+	return value;
+}
+
+/* xorshift64* */
+uint32_t hpkvm_random(uint64_t *state)
+{
+	*state ^= *state >> 12;
+	*state ^= *state << 25;
+	*state ^= *state >> 27;
+	return (*state * 0x2545f4914f6cdd1dull) >> 32;
 }

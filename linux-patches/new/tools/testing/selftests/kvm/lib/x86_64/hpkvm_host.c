@@ -1,12 +1,14 @@
 // SPDX-License-Identifier: GPL-2.0-only
 /*
- * What the hpkvm_* tests ask the host about one of its CPUs: which lists it is
- * in, what /proc/interrupts counted on it, and whether it works.
+ * What the hpkvm_* tests ask the host about its CPUs: which lists one is in,
+ * what /proc/interrupts counted on it, and whether it works; and about its VMs.
  *
  * The checks load the CPU only from threads pinned to it that end with the
  * check, so that a core is left as it was found.
  */
 #define _GNU_SOURCE
+#include <dirent.h>
+#include <fcntl.h>
 #include <linux/membarrier.h>
 #include <pthread.h>
 #include <sched.h>
@@ -41,6 +43,38 @@ bool hpkvm_cpu_in_list(const char *path, uint32_t cpu)
 	}
 	fclose(f);
 	return found;
+}
+
+bool hpkvm_set_online(uint32_t cpu, bool online)
+{
+	char path[64];
+	bool ok;
+	int fd;
+
+	snprintf(path, sizeof(path), "/sys/devices/system/cpu/cpu%u/online",
+		 cpu);
+	fd = open(path, O_WRONLY);
+	if (fd < 0)
+		return false;
+	ok = write(fd, online ? "1" : "0", 1) == 1;
+	close(fd);
+	return ok;
+}
+
+/* KVM's debugfs has a directory "PID-FD" for each VM. */
+int hpkvm_nr_vms(void)
+{
+	DIR *dir = opendir("/sys/kernel/debug/kvm");
+	unsigned int pid, fd;
+	struct dirent *d;
+	int nr = 0;
+
+	if (!dir)
+		return -1;
+	while ((d = readdir(dir)))
+		nr += sscanf(d->d_name, "%u-%u", &pid, &fd) == 2;
+	closedir(dir);
+	return nr;
 }
 
 long hpkvm_interrupts(const char *row, uint32_t cpu)

@@ -1,0 +1,91 @@
+// SPDX-License-Identifier: GPL-2.0-only
+/*
+ * KVM dedicated cores: deliberate mistakes, to test the tests.
+ *
+ * At each point where an interrupt changes hands, debugfs can have one dropped
+ * or delivered twice:
+ *
+ *	echo N > /sys/kernel/debug/kvm_hpkvm/{drop,double}_POINT
+ *
+ * hits the Nth interrupt from now at that point, in whatever VM; the file then
+ * reads 0.  Only for kernels that test a torture test: never enable
+ * CONFIG_KVM_HPKVM_FAULTS elsewhere.
+ */
+#include <linux/atomic.h>
+#include <linux/debugfs.h>
+#include <linux/kvm_host.h>
+
+#include <asm/apic.h>
+
+#include "hpkvm_fault.h"
+
+static const char * const point_names[HPKVM_FAULT_NR] = {
+	[HPKVM_FAULT_SEND]	= "send",
+	[HPKVM_FAULT_INJECT]	= "inject",
+	[HPKVM_FAULT_CAPTURE]	= "capture",
+	[HPKVM_FAULT_PROMOTE]	= "promote",
+	[HPKVM_FAULT_DEMOTE]	= "demote",
+};
+
+static atomic_t drop_in[HPKVM_FAULT_NR], double_in[HPKVM_FAULT_NR];
+static struct dentry *fault_dir;
+
+void hpkvm_fault_init(void)
+{
+	unsigned int i;
+	char name[32];
+
+	fault_dir = debugfs_create_dir("kvm_hpkvm", NULL);
+	for (i = 0; i < HPKVM_FAULT_NR; i++) {
+		snprintf(name, sizeof(name), "drop_%s", point_names[i]);
+		debugfs_create_atomic_t(name, 0600, fault_dir, &drop_in[i]);
+		snprintf(name, sizeof(name), "double_%s", point_names[i]);
+		debugfs_create_atomic_t(name, 0600, fault_dir, &double_in[i]);
+	}
+}
+
+void hpkvm_fault_exit(void)
+{
+	debugfs_remove(fault_dir);
+}
+
+/**
+ * hpkvm_fault_drop - an interrupt is about to change hands
+ * @vcpu: whose interrupt it is
+ * @point: where
+ * @vector: the guest's vector
+ *
+ * Return: true if the caller must forget it.
+ */
+bool hpkvm_fault_drop(struct kvm_vcpu *vcpu, enum hpkvm_fault_point point,
+		      u8 vector)
+{
+	if (!atomic_dec_if_positive(&double_in[point]))
+		WRITE_ONCE(vcpu->arch.hpkvm.fault_vector, vector);
+	return !atomic_dec_if_positive(&drop_in[point]);
+}
+
+static bool in_register(u32 reg, u8 vector)
+{
+	return native_apic_msr_read(reg + (vector / 32) * 0x10) &
+	       BIT(vector % 32);
+}
+
+/**
+ * hpkvm_fault_again - the vector to be delivered a second time now
+ * @vcpu: a vCPU in passthrough, on its core, about to enter the guest
+ *
+ * Once the first has been served: else the local APIC would merge the two.
+ *
+ * Return: the vector, 0 if there is none.
+ */
+u8 hpkvm_fault_again(struct kvm_vcpu *vcpu)
+{
+	u8 vector = READ_ONCE(vcpu->arch.hpkvm.fault_vector);
+
+	if (!vector || in_register(APIC_IRR, vector) ||
+	    in_register(APIC_ISR, vector))
+		return 0;
+	WRITE_ONCE(vcpu->arch.hpkvm.fault_vector, 0);
+	return vector;
+}
