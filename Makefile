@@ -6,7 +6,7 @@
 BUILDDIR ?= build
 export HP_BUILD := $(abspath $(BUILDDIR))
 
-.PHONY: all demo check clean distclean help
+.PHONY: all demo check torture clean distclean help
 .NOTPARALLEL:
 
 all: $(BUILDDIR)/build.ninja
@@ -18,6 +18,12 @@ demo: all
 # TESTS="suite or test names" runs only those.
 check: $(BUILDDIR)/build.ninja
 	@tests/run-checks $(BUILDDIR) $(TESTS)
+
+# COUNT=N interrupts at least, caused in an order that SEED=N decides.
+COUNT ?= 1000000
+SEED ?= 1
+torture: all
+	@tests/e2e/torture $(HP_BUILD) $(COUNT) $(SEED)
 
 $(BUILDDIR)/build.ninja:
 	@./configure --builddir=$(BUILDDIR)
@@ -32,6 +38,7 @@ distclean:
 help:
 	@echo "make demo       build, then show a guest's VM exits with kvm and with hpkvm"
 	@echo "make check      build, then run every test; TESTS=... runs suites or tests by name"
+	@echo "make torture    build, then count interrupts under stress: COUNT=N of them at least, SEED=N"
 	@echo "make            build only"
 	@echo "make clean      remove what was built; make distclean: sources and configuration too"
 	@echo "./configure --help    other sources, another build directory (BUILDDIR=...), QEMU only"

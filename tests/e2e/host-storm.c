@@ -1,22 +1,28 @@
 /* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
  * Makes a host do to some of its CPUs, and to one QEMU, all that interrupts a
- * CPU: function calls, TLB flushes, code patching, workqueues, signals,
- * competing threads, and requests for the guest's state over QMP.
+ * CPU: function calls, TLB flushes, memory barriers, code patching, workqueues,
+ * signals, competing threads, NMIs, a CPU that leaves and comes back, device
+ * interrupts that move, and a VM that is paused and whose state is read and
+ * written over QMP.
  *
- *     host-storm PID CPUS [QMP-SOCKET]
+ *     host-storm PID CPUS SPARE-CPU SEED [QMP-SOCKET]
  *
- * PID is the QEMU, CPUS a list such as 2,3. Ends when PID has ended or on
- * SIGTERM, with one line per kind: its name and how often it was done, or
- * "unavailable" with the reason. Status 0 whatever could be done: the caller
- * knows which kinds it must insist on. Needs root.
- * It must never change what outlives it: trace events and module parameters
- * are put back.
+ * PID is the QEMU, CPUS a list such as 2,3, SPARE-CPU one that neither QEMU nor
+ * the host needs. Ends when PID has ended or on SIGTERM, with one line per
+ * kind: its name and how often it was done, or "unavailable" with the reason;
+ * and "misrouted" for each device interrupt that was found on one of CPUS.
+ * Status 0 whatever could be done: the caller knows which kinds it must insist
+ * on. Needs root.
+ * It must never change what outlives it: trace events, module parameters,
+ * interrupt affinities and the spare CPU are put back.
  */
 #define _GNU_SOURCE
 #include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
+#include <linux/membarrier.h>
+#include <linux/perf_event.h>
 #include <pthread.h>
 #include <sched.h>
 #include <signal.h>
@@ -34,19 +40,22 @@
 
 #define MAX_CPUS        16
 #define MAX_TASKS       32
+#define MAX_IRQS        256
+#define LAST_HOST_CPU   0       /* with the spare one, all that keep house */
 #define MSR_TSC         0x10    /* read with a function call on that CPU */
 #define SIG_KICK        SIGUSR1 /* QEMU's SIG_IPI: makes KVM_RUN return */
 
 struct kind {
     const char *name;
     bool (*once)(void);         /* false: unavailable, errno says why */
+    void (*put_back)(void);     /* after the last, NULL: nothing to do */
     unsigned pause_us;          /* between two, at most; random */
     uint64_t done;
     int error;
     pthread_t thread;
 };
 
-static int cpus[MAX_CPUS], n_cpus;
+static int cpus[MAX_CPUS], n_cpus, spare_cpu;
 static pid_t qemu;
 static pid_t vcpus[MAX_TASKS];
 static unsigned n_vcpus;
@@ -214,7 +223,7 @@ static int qmp_connect(void)
 }
 
 /* Send @command, wait for its "return". Events and greetings are passed by. */
-static bool qmp(int fd, const char *command)
+static bool qmp_exchange(int fd, const char *command)
 {
     char buf[65536];
     size_t n = 0;
@@ -243,26 +252,246 @@ static bool qmp(int fd, const char *command)
     return false;
 }
 
-/* QEMU fetches a vCPU's whole state, LAPIC included: a demotion. */
-static bool ask_for_lapic(void)
+/* QEMU serves one client, so all kinds share the connection. */
+static bool qmp(const char *command)
 {
+    static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;
     static int fd = -1;
-    char command[128];
+    bool ok = false;
 
     if (!qmp_path) {
         errno = ENOENT;
         return false;
     }
+    pthread_mutex_lock(&lock);
     if (fd < 0) {
         fd = qmp_connect();
-        if (fd < 0 || !qmp(fd, "{\"execute\":\"qmp_capabilities\"}\n")) {
-            return false;
+        if (fd >= 0 &&
+            !qmp_exchange(fd, "{\"execute\":\"qmp_capabilities\"}\n")) {
+            close(fd);
+            fd = -1;
         }
     }
+    if (fd >= 0) {
+        ok = qmp_exchange(fd, command);
+    }
+    pthread_mutex_unlock(&lock);
+    return ok;
+}
+
+/* QEMU fetches a vCPU's whole state, LAPIC included: a demotion. */
+static bool ask_for_lapic(void)
+{
+    char command[128];
+
     snprintf(command, sizeof(command), "{\"execute\":\"human-monitor-command\","
              "\"arguments\":{\"command-line\":\"info lapic\",\"cpu-index\":%u}}"
              "\n", rand() % (n_vcpus ? n_vcpus : 1));
-    return qmp(fd, command);
+    return qmp(command);
+}
+
+/*
+ * An NMI by LINT1, which the guest has masked: QEMU fetches every vCPU's state,
+ * and writes its registers and MSRs, the TSC deadline too, before it runs on.
+ */
+static bool write_state(void)
+{
+    return qmp("{\"execute\":\"inject-nmi\"}\n");
+}
+
+static bool pause_vm(void)
+{
+    bool paused = qmp("{\"execute\":\"stop\"}\n");
+
+    usleep(rand() % 20000);
+    return qmp("{\"execute\":\"cont\"}\n") && paused;
+}
+
+/* Keeps a CPU busy until *arg is no longer its number. */
+static void *run_on(void *arg)
+{
+    int *cpu = arg, mine = *cpu;
+
+    pin(mine);
+    while (__atomic_load_n(cpu, __ATOMIC_RELAXED) == mine) {
+        __builtin_ia32_pause();
+    }
+    return NULL;
+}
+
+/* A barrier on each CPU that runs a thread of this process, so on a leased. */
+static bool order_memory(void)
+{
+    static bool registered;
+    int cpu = any_cpu();
+    pthread_t thread;
+    bool ok;
+
+    if (!registered &&
+        syscall(SYS_membarrier,
+                MEMBARRIER_CMD_REGISTER_PRIVATE_EXPEDITED, 0, 0)) {
+        return false;
+    }
+    registered = true;
+    if (pthread_create(&thread, NULL, run_on, &cpu)) {
+        return false;
+    }
+    usleep(300);
+    ok = !syscall(SYS_membarrier, MEMBARRIER_CMD_PRIVATE_EXPEDITED, 0, 0);
+    __atomic_store_n(&cpu, -1, __ATOMIC_RELAXED);
+    pthread_join(thread, NULL);
+    return ok;
+}
+
+/* The spare CPU's timers, interrupts and work go elsewhere, and it returns. */
+static bool spare_online(bool online)
+{
+    char path[64];
+
+    snprintf(path, sizeof(path), "/sys/devices/system/cpu/cpu%d/online",
+             spare_cpu);
+    return write_file(path, online ? "1" : "0");
+}
+
+static bool unplug_cpu(void)
+{
+    bool gone = spare_online(false);
+
+    usleep(rand() % 50000);
+    return spare_online(true) && gone;
+}
+
+static void plug_cpu(void)
+{
+    spare_online(true);
+}
+
+/* ---- Device interrupts ---- */
+
+static struct {
+    int number;
+    char affinity[64];          /* as it was */
+} irqs[MAX_IRQS];
+static unsigned n_irqs, n_misrouted;
+
+static bool irq_file(int irq, const char *name, char *text, size_t size,
+                     bool write)
+{
+    char path[64];
+    ssize_t n;
+    int fd;
+
+    snprintf(path, sizeof(path), "/proc/irq/%d/%s", irq, name);
+    if (write) {
+        return write_file(path, text);
+    }
+    fd = open(path, O_RDONLY | O_CLOEXEC);
+    if (fd < 0) {
+        return false;
+    }
+    n = read(fd, text, size - 1);
+    close(fd);
+    text[n > 0 ? n : 0] = 0;
+    return n > 0;
+}
+
+/* Those that can be moved at all, and where they are. */
+static void find_irqs(void)
+{
+    DIR *dir = opendir("/proc/irq");
+    struct dirent *d;
+
+    while (dir && (d = readdir(dir)) && n_irqs < MAX_IRQS) {
+        char *text = irqs[n_irqs].affinity;
+        size_t size = sizeof(irqs[0].affinity);
+        int irq = atoi(d->d_name);
+
+        if (*d->d_name >= '0' && *d->d_name <= '9' &&
+            irq_file(irq, "smp_affinity_list", text, size, false) &&
+            irq_file(irq, "smp_affinity_list", text, size, true)) {
+            irqs[n_irqs++].number = irq;
+        }
+    }
+    if (dir) {
+        closedir(dir);
+    }
+}
+
+static void check_route(int irq)
+{
+    char text[64];
+
+    if (!irq_file(irq, "effective_affinity_list", text, sizeof(text), false)) {
+        return;
+    }
+    for (int i = 0; i < n_cpus; i++) {
+        n_misrouted += atoi(text) == cpus[i];
+    }
+}
+
+/* To a CPU that keeps house, or to a leased one, which must not get it. */
+static bool move_irq(void)
+{
+    char text[16];
+    int irq, cpu;
+
+    if (!n_irqs) {
+        errno = ENOENT;
+        return false;
+    }
+    irq = irqs[rand() % n_irqs].number;
+    cpu = rand() & 7 ? rand() & 1 ? spare_cpu : LAST_HOST_CPU : any_cpu();
+    snprintf(text, sizeof(text), "%d", cpu);
+    irq_file(irq, "smp_affinity_list", text, 0, true);
+    check_route(irq);
+    return true;
+}
+
+static void put_irqs_back(void)
+{
+    for (unsigned i = 0; i < n_irqs; i++) {
+        irq_file(irqs[i].number, "smp_affinity_list", irqs[i].affinity, 0,
+                 true);
+    }
+}
+
+/* ---- NMIs ---- */
+
+/* Ten milliseconds of sampling by a hardware counter, if there is one. */
+static bool sample(int cpu)
+{
+    struct perf_event_attr attr = {
+        .type = PERF_TYPE_HARDWARE,
+        .size = sizeof(attr),
+        .config = PERF_COUNT_HW_CPU_CYCLES,
+        .sample_period = 100000,
+    };
+    int fd = syscall(SYS_perf_event_open, &attr, -1, cpu, -1,
+                     PERF_FLAG_FD_CLOEXEC);
+
+    if (fd < 0) {
+        return false;
+    }
+    usleep(10000);
+    close(fd);
+    return true;
+}
+
+/* Without a counter: every CPU's backtrace, now and then, for it is long. */
+static bool nmi(void)
+{
+    static time_t last;
+    struct timespec now;
+
+    if (sample(any_cpu())) {
+        return true;
+    }
+    clock_gettime(CLOCK_MONOTONIC, &now);
+    if (last && now.tv_sec < last + 20) {
+        return true;
+    }
+    last = now.tv_sec;
+    return write_file("/proc/sysrq-trigger", "l");
 }
 
 static struct kind kinds[] = {
@@ -270,6 +499,8 @@ static struct kind kinds[] = {
       .pause_us = 500 },
     { .name = "unmap", .once = unmap,
       .pause_us = 1000 },
+    { .name = "membarrier", .once = order_memory,
+      .pause_us = 5000 },
     { .name = "signal-vcpu", .once = signal_vcpu,
       .pause_us = 2000 },
     { .name = "flush-qemu-tlb", .once = flush_qemu_tlb,
@@ -284,6 +515,16 @@ static struct kind kinds[] = {
       .pause_us = 100000 },
     { .name = "ask-for-lapic", .once = ask_for_lapic,
       .pause_us = 10000 },
+    { .name = "write-state", .once = write_state,
+      .pause_us = 100000 },
+    { .name = "pause", .once = pause_vm,
+      .pause_us = 2000000 },
+    { .name = "move-irqs", .once = move_irq, .put_back = put_irqs_back,
+      .pause_us = 20000 },
+    { .name = "unplug-cpu", .once = unplug_cpu, .put_back = plug_cpu,
+      .pause_us = 3000000 },
+    { .name = "nmi", .once = nmi,
+      .pause_us = 1000000 },
 };
 
 #define N_KINDS (sizeof(kinds) / sizeof(kinds[0]))
@@ -302,7 +543,16 @@ static void *storm(void *arg)
                 break;
             }
         }
-        usleep(rand() % k->pause_us + 1);
+        /* In steps: the end must not have to wait for the longest. */
+        for (unsigned us = rand() % k->pause_us + 1; us && !stop;) {
+            unsigned step = us < 50000 ? us : 50000;
+
+            usleep(step);
+            us -= step;
+        }
+    }
+    if (k->put_back) {
+        k->put_back();
     }
     return NULL;
 }
@@ -348,19 +598,41 @@ static void find_vcpus(void)
     }
 }
 
+/* Waits for each kind to end, and says how it went. */
+static void report(void)
+{
+    for (unsigned i = 0; i < N_KINDS; i++) {
+        pthread_join(kinds[i].thread, NULL);
+        if (kinds[i].done) {
+            printf("%s %llu\n", kinds[i].name,
+                   (unsigned long long)kinds[i].done);
+        } else {
+            printf("%s unavailable: %s\n", kinds[i].name,
+                   strerror(kinds[i].error));
+        }
+    }
+    if (n_misrouted) {
+        printf("misrouted %u\n", n_misrouted);
+    }
+}
+
 int main(int argc, char **argv)
 {
     const struct sigaction term = { .sa_handler = on_term };
     const struct sigaction ignore = { .sa_handler = SIG_IGN };
 
-    if (argc < 3) {
-        fprintf(stderr, "usage: host-storm PID CPUS [QMP-SOCKET]\n");
+    if (argc < 5) {
+        fprintf(stderr, "usage: host-storm PID CPUS SPARE-CPU SEED "
+                "[QMP-SOCKET]\n");
         return 2;
     }
     qemu = atoi(argv[1]);
     parse_cpus(argv[2]);
-    qmp_path = argc > 3 ? argv[3] : NULL;
+    spare_cpu = atoi(argv[3]);
+    srand(atoi(argv[4]));
+    qmp_path = argc > 5 ? argv[5] : NULL;
     find_vcpus();
+    find_irqs();
     if (!n_cpus || qemu <= 0) {
         fprintf(stderr, "host-storm: no CPU or no process given\n");
         return 2;
@@ -378,15 +650,6 @@ int main(int argc, char **argv)
         usleep(20000);
     }
     stop = 1;
-    for (unsigned i = 0; i < N_KINDS; i++) {
-        pthread_join(kinds[i].thread, NULL);
-        if (kinds[i].done) {
-            printf("%s %llu\n", kinds[i].name,
-                   (unsigned long long)kinds[i].done);
-        } else {
-            printf("%s unavailable: %s\n", kinds[i].name,
-                   strerror(kinds[i].error));
-        }
-    }
+    report();
     return 0;
 }

@@ -43,7 +43,7 @@ static struct gate idt[256];
 static isr_handler *handlers[256];
 static struct cpu cpus[GUEST_MAX_CPUS];
 static void (*ap_fn)(unsigned index);
-static const char *cmdline = "";
+static char cmdline[512];
 static unsigned tap_done, tap_failed, tap_planned;
 
 /* ---- Memory and strings ---- */
@@ -364,7 +364,9 @@ void guest_start_ap(unsigned index)
 void guest_start_bsp(const uint32_t *mb_info)
 {
     if (mb_info[0] & MB_INFO_CMDLINE) {
-        cmdline = (const char *)(uintptr_t)mb_info[4];
+        /* It lies behind the image, where page_alloc() takes its pages. */
+        memcpy(cmdline, (const char *)(uintptr_t)mb_info[4],
+               sizeof(cmdline) - 1);
     }
     /* The 8259s, should the firmware have left them on, must stay silent. */
     outb(0x21, 0xff);

@@ -1,0 +1,199 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+#
+# Runs inside an emulated host of 6 CPUs: a guest that counts its interrupts
+# moves, live and as a snapshot in a file, between dedicated cores and between
+# stock KVM and dedicated cores, and is reset; it must not notice. And what
+# others see of a local APIC is the same whoever drives it.
+#
+#   VM_DEDICATED  vCPUs of two that must be in passthrough    (2)
+
+. /host/tests/host/lib/tap.sh
+. /host/tests/host/lib/vm.sh
+
+VM_DEDICATED=${VM_DEDICATED:-2}
+LIMIT=240
+# The HPET, unlike edu, takes its state along.
+DEVICES='-global hpet.msi=on -global hpet.timers=8'
+SOCKET=/tmp/migration
+RIGHT='lost=0 doubled=0 early=0 disorder=0'
+
+# How many vCPUs of a VM with this accelerator must be in passthrough.
+dedicated() {	# accelerator
+	case $1 in
+	hpkvm*) echo "$VM_DEDICATED" ;;
+	*) echo 0 ;;
+	esac
+}
+
+in_its_mode() {	# name, accelerator
+	_mode=$(dedicated "$2")
+	[ "$_mode" = 0 ] || ok "$1: its vCPUs are in passthrough" \
+		vm_dedicated "$1" "$_mode"
+}
+
+verdict() {	# name
+	vm_wait_for "$1" $LIMIT '^torture: .*disorder=' ||
+		tail -n 5 $VM_DIR/$1/serial $VM_DIR/$1/log
+	grep -a '^torture\|^not ok' $VM_DIR/$1/serial
+	grep -aq "^torture: .* $RIGHT" $VM_DIR/$1/serial &&
+		! grep -aq '^not ok' $VM_DIR/$1/serial
+}
+
+start_torture() {	# name, accelerator, interrupts
+	VM_ARGS=$DEVICES
+	vm_start "$1" "$2" irqs="$3" moves=1
+	ok "$1: the guest starts" vm_wait_for "$1" 90 '^# CPU 0 at 10%'
+	in_its_mode "$1" "$2"
+}
+
+start_incoming() {	# name, accelerator, from where
+	rm -f $SOCKET
+	VM_ARGS="$DEVICES -incoming $3"
+	vm_start "$1" "$2" irqs=0
+	# It has read a file, or listens, when it answers.
+	vm_ask "$1" '{"execute":"query-status"}' >/dev/null
+}
+
+set_bandwidth() {	# name, bytes per second
+	vm_ask "$1" '{"execute":"migrate-set-parameters",
+		"arguments":{"max-bandwidth":'"$2"'}}' | grep return
+}
+
+migrate() {	# name, to where
+	vm_ask "$1" '{"execute":"migrate","arguments":{"uri":"'"$2"'"}}' |
+		grep return
+}
+
+migration_is() {	# name, status, seconds
+	_deadline=$(($(date +%s) + $3))
+	until vm_ask "$1" '{"execute":"query-migrate"}' |
+		grep "\"status\": \"$2\""; do
+		[ "$(date +%s)" -lt $_deadline ] || return 1
+		sleep 0.2
+	done
+}
+
+quits() {	# name
+	vm_qmp "$1" '{"execute":"quit"}'
+	vm_wait_end "$1" 30
+}
+
+# Every vCPU of the only VM; stock KVM may leave it at 0.
+has_tsc_offset() {
+	cat /sys/kernel/debug/kvm/*/vcpu*/tsc-offset
+	! grep -qx 0 /sys/kernel/debug/kvm/*/vcpu*/tsc-offset
+}
+
+hits() {	# event, key, values: how often one of them was seen
+	sed -En "s/^\{ $2: +($3) *\} hitcount: +([0-9]+).*/\2/p" \
+		/sys/kernel/tracing/events/kvm/$1/hist |
+		awk '{ n += $1 } END { print n + 0 }'
+}
+
+# A deadline that fires makes the core leave the guest (for INTR or NMI) only
+# if the host has to deliver it.
+fires_without_exit() {
+	_events=/sys/kernel/tracing/events/kvm
+	echo hist:keys=exit_reason >$_events/kvm_exit/trigger
+	echo hist:keys=ecx >$_events/kvm_msr/trigger
+	sleep 3
+	_writes=$(hits kvm_msr ecx 1760)
+	_kicks=$(hits kvm_exit exit_reason '96|97')
+	echo '!hist:keys=exit_reason' >$_events/kvm_exit/trigger
+	echo '!hist:keys=ecx' >$_events/kvm_msr/trigger
+	echo "$_writes writes of the deadline, $_kicks exits for INTR or NMI"
+	[ "$_writes" -gt 100 ] && [ $((_kicks * 4)) -lt "$_writes" ]
+}
+
+live() {	# accelerator, accelerator, interrupts
+	_title="$1 to $2"
+	start_torture src "$1" "$3"
+	start_incoming dst "$2" unix:$SOCKET
+	# Slow enough to see dirty logging at work.
+	set_bandwidth src 1000000 >/dev/null
+	ok "$_title: the migration starts" migrate src unix:$SOCKET
+	ok "$_title: it sends memory" migration_is src active 20
+	in_its_mode src "$1"
+	sleep 2
+	set_bandwidth src 1000000000 >/dev/null
+	ok "$_title: the migration ends" migration_is src completed 120
+	ok "$_title: the old QEMU ends" quits src
+	in_its_mode dst "$2"
+	if [ "$(dedicated "$2")" != 0 ]; then
+		ok "$_title: the new VM has a TSC offset" has_tsc_offset
+		ok "$_title: a timer fires without an exit" fires_without_exit
+	fi
+	ok "$_title: nothing lost, doubled or early" verdict dst
+	vm_kill dst
+}
+
+snapshot() {	# accelerator, accelerator, interrupts
+	_title="snapshot, $1 to $2"
+	start_torture src "$1" "$3"
+	vm_ask src '{"execute":"stop"}' >/dev/null
+	ok "$_title: is written" migrate src file:/tmp/snapshot
+	ok "$_title: is complete" migration_is src completed 60
+	ok "$_title: the old QEMU ends" quits src
+	sleep 2
+	start_incoming dst "$2" file:/tmp/snapshot
+	sleep 1
+	ok "$_title: the guest goes on" wait_and_continue dst
+	in_its_mode dst "$2"
+	ok "$_title: nothing lost, doubled or early" verdict dst
+	vm_kill dst
+	rm -f /tmp/snapshot
+}
+
+wait_and_continue() {	# name
+	migration_is "$1" completed 30 &&
+		vm_ask "$1" '{"execute":"cont"}' | grep return
+}
+
+reset() {	# accelerator, interrupts
+	start_torture src "$1" "$2"
+	vm_ask src '{"execute":"system_reset"}' >/dev/null
+	ok "reset: the guest starts again" \
+		vm_wait_for src 90 '^# CPU 0 at 10%' 2
+	in_its_mode src "$1"
+	ok "reset: nothing lost, doubled or early" verdict src
+	vm_kill src
+}
+
+# What QEMU shows of a local APIC whose owner holds still.
+lapic_of() {	# accelerator, state
+	VM_SMP=1 VM_ARGS='-device edu'
+	VM_KERNEL=$FILES/lapic-state.elf
+	vm_start parked "$1" state="$2"
+	VM_SMP=2 VM_KERNEL=$FILES/torture.elf
+	ok "state $2, $1: the guest holds still" \
+		vm_wait_for parked 60 'guest: parked'
+	if [ "$(dedicated "$1")" != 0 ]; then
+		ok "state $2, $1: in passthrough" vm_dedicated parked 1
+	fi
+	vm_ask parked '{"execute":"stop"}' >/dev/null
+	vm_ask parked '{"execute":"human-monitor-command",
+		"arguments":{"command-line":"info lapic"}}' |
+		sed 's/\\r\\n/\n/g' >"/tmp/lapic-$1"
+	vm_kill parked
+}
+
+same_lapic() {
+	grep -q 'ISR' /tmp/lapic-kvm && diff /tmp/lapic-kvm /tmp/lapic-hpkvm
+}
+
+VM_KERNEL=$FILES/torture.elf
+live hpkvm,cpus=2-3 hpkvm,cpus=4-5 60000
+live kvm hpkvm,cpus=2-3 40000
+live hpkvm,cpus=2-3 kvm 15000
+snapshot hpkvm,cpus=2-3 hpkvm,cpus=4-5 30000
+reset hpkvm,cpus=2-3 20000
+for state in 0 1; do
+	lapic_of kvm $state
+	lapic_of hpkvm,cpus=2 $state
+	mv /tmp/lapic-hpkvm,cpus=2 /tmp/lapic-hpkvm
+	ok "state $state: the local APIC looks the same" same_lapic
+	sed 's/^/# /' /tmp/lapic-kvm
+done
+for core in 2 3 4 5; do
+	ok "core $core serves the host afterwards" "$FILES/core-check" $core
+done

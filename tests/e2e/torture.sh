@@ -1,0 +1,95 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+#
+# Runs inside the emulated host: the guest that counts its interrupts, under
+# stock KVM and on dedicated cores, with the host in a storm.
+#
+#   IRQS          interrupts that the dedicated guests cause at least, in all
+#   SEED          of the guests and of the storm                      (1)
+#   VM_DEDICATED  vCPUs of two that must be in passthrough            (2)
+
+. /host/tests/host/lib/tap.sh
+. /host/tests/host/lib/vm.sh
+
+IRQS=${IRQS:-100000}
+SEED=${SEED:-1}
+# Seconds without a word from a guest that runs.
+SILENCE=600
+VM_KERNEL=$FILES/torture.elf
+VM_DEDICATED=${VM_DEDICATED:-2}
+DEVICES='-global hpet.msi=on -global hpet.timers=8'
+for _slot in 4 5 6 7; do
+	DEVICES="$DEVICES -device edu,addr=0x$_slot"
+done
+
+# What the host must have done to the cores, or the storm was none.
+STORM='read-msr unmap membarrier signal-vcpu patch-kernel-text compete
+	zap-guest-mappings ask-for-lapic write-state pause move-irqs
+	unplug-cpu nmi'
+
+# The guest's own results, as this test's.
+results() {	# name
+	tr -d '\r' <$VM_DIR/$1/serial |
+		sed -En "s/^((not )?ok) [0-9]+ - (.*)/\1 - $1: \3/p; s/^torture/# &/p"
+}
+
+# As long as it goes on; says what the guest and QEMU said last when it fails.
+verdict() {	# name
+	while :; do
+		_lines=$(vm_count "$1" .)
+		vm_wait_for "$1" $SILENCE . $((_lines + 1))
+		vm_wait_for "$1" 0 '^torture: .* disorder=' && return
+		[ "$(vm_count "$1" .)" -gt "$_lines" ] || break
+	done
+	tail -n 5 $VM_DIR/$1/serial | tr -d '\r'
+	cat $VM_DIR/$1/log
+	return 1
+}
+
+storm_start() {	# name
+	"$FILES/host-storm" "$(vm_pid "$1")" 2,3 1 "$SEED" "/tmp/$1.qmp" \
+		>/tmp/storm 2>&1 &
+	_storm=$!
+}
+
+storm_end() {	# name
+	wait $_storm
+	sed 's/^/# storm: /' /tmp/storm
+	for _kind in $STORM; do
+		ok "$1: the host did $_kind" grep -q "^$_kind [0-9]" /tmp/storm
+	done
+	ok "$1: no interrupt of the host's went to a leased core" \
+		not grep -q misrouted /tmp/storm
+}
+
+torture() {	# name, accelerator, "storm" or "quiet", vCPUs in passthrough,
+	#          interrupts
+	VM_ARGS="$DEVICES -qmp unix:/tmp/$1.qmp,server=on,wait=off"
+	vm_start "$1" "$2" irqs="$5" seed="$SEED"
+	ok "$1: the guest starts" vm_wait_for "$1" 90 '^# CPU 0'
+	if [ "$4" != 0 ]; then
+		ok "$1: its vCPUs are in passthrough" vm_dedicated "$1" "$4"
+	fi
+	[ "$3" != storm ] || storm_start "$1"
+	ok "$1: the guest comes to its verdict" verdict "$1"
+	results "$1"
+	ok "$1: QEMU ends by itself" vm_wait_end "$1" 30
+	vm_kill "$1"
+	[ "$3" != storm ] || storm_end "$1"
+}
+
+# Does the guest notice at all? All 18 sources lose one and double one; two
+# timers can only show that as too early, and one IPI has two targets.
+VM_ARGS=$DEVICES
+vm_start broken kvm irqs=4000 drop=1 twice=1 patience_ms=2000
+ok "lost and doubled interrupts are noticed" \
+	vm_wait_for broken 120 '^torture: .* lost=19 doubled=17 early=2 '
+grep -a '^torture' $VM_DIR/broken/serial
+vm_kill broken
+
+# Stock KVM, which is slow, only has to show that the guest is right.
+torture kvm-quiet kvm quiet 0 $((IRQS / 20))
+torture hpkvm-quiet hpkvm,cpus=2-3 quiet "$VM_DEDICATED" $((IRQS * 3 / 4))
+torture hpkvm-storm hpkvm,cpus=2-3 storm "$VM_DEDICATED" $((IRQS / 4))
+for core in 2 3; do
+	ok "core $core serves the host afterwards" "$FILES/core-check" $core
+done
