@@ -82,6 +82,15 @@ vm_wait_for() {
 	[ "$(grep -ac "$3" "$VM_DIR/$1/serial")" -ge "${4:-1}" ]
 }
 
+# vm_done NAME SECONDS PATTERN: as vm_wait_for, and says what guest and QEMU
+# said last if it fails.
+vm_done() {
+	vm_wait_for "$@" && return
+	tail -n 5 "$VM_DIR/$1/serial" | tr -d '\r'
+	tail -n 40 "$VM_DIR/$1/log"
+	return 1
+}
+
 # vm_wait_end NAME SECONDS: until QEMU ends by itself.
 vm_wait_end() {
 	_deadline=$(($(date +%s) + $2))
