@@ -1,0 +1,50 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+#
+# Runs inside the emulated host, which does not survive it, driven by
+# nmi-panic: NMIs that nobody has sent are reported on leased cores as on any
+# other, and a panic ends it all.
+#
+# A line "outside: ..." asks nmi-panic to do something.
+
+. /host/tests/host/lib/tap.sh
+. /host/tests/host/lib/vm.sh
+
+ACCEL=hpkvm,cpus=2-3
+
+moves_on() {
+	_now=$(vm_count nmi 'guest: alive')
+	vm_wait_for nmi 30 'guest: alive' $((_now + 2))
+}
+
+# NMIs that the kernel has reported as nobody's on CPU $1.
+reported() { dmesg | grep -c "NMI received for unknown reason .* on CPU $1"; }
+
+wait_for_report() {	# CPU
+	_tries=0
+	until [ "$(reported "$1")" -gt 0 ]; do
+		_tries=$((_tries + 1))
+		[ $_tries -lt 100 ] || return 1
+		sleep 0.2
+	done
+	echo "$(reported "$1") reported"
+}
+
+vm_start nmi "$ACCEL" forever
+ok "the guest boots" vm_wait_for nmi 90 'guest: start'
+ok "its vCPUs are in passthrough" vm_dedicated nmi 2
+ok "the guest makes progress" moves_on
+
+# Further apart than dedicated_nmi() claims NMIs after the host's last own one:
+# for that second, one of nobody's may pass for ours.
+for round in 1 2 3 4 5; do
+	echo "outside: inject an NMI"
+	sleep 2
+done
+for cpu in 0 1 2 3; do
+	ok "an unknown NMI is reported on CPU $cpu" wait_for_report $cpu
+done
+ok "the guest makes progress after unknown NMIs" moves_on
+ok "its vCPUs are in passthrough after unknown NMIs" vm_dedicated nmi 2
+
+echo "outside: watch the panic"
+echo c >/proc/sysrq-trigger

@@ -1,0 +1,124 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+#
+# Runs inside the emulated host: the host's own NMIs (backtraces, profiling,
+# watchdogs) on leased cores, beside those that reach them for us.  They do
+# their work, and the guest goes on in passthrough afterwards.  NMIs of nobody
+# and a panic, after which a host is no use, are in nmi-panic.
+
+. /host/tests/host/lib/tap.sh
+. /host/tests/host/lib/vm.sh
+
+ACCEL=hpkvm,cpus=2-3
+BACKTRACES=8
+PERF_SECONDS=4
+# The soft-lockup timer comes every 2 s then, and complains after 10.
+WATCHDOG_THRESH=5
+WATCHDOG_SECONDS=16
+
+moves_on() {
+	_now=$(vm_count nmi 'guest: alive')
+	vm_wait_for nmi 30 'guest: alive' $((_now + 2))
+}
+
+guest_unharmed() {	# by what
+	ok "the guest makes progress after $1" moves_on
+	ok "its vCPUs are in passthrough after $1" vm_dedicated nmi 2
+}
+
+# SysRq-l, BACKTRACES times: a core that is idle is named, but has no stack.
+backtraces() {
+	_round=0
+	while [ $_round -lt $BACKTRACES ]; do
+		_round=$((_round + 1))
+		dmesg -c >/dev/null
+		echo l >/proc/sysrq-trigger
+		sleep 0.5
+		dmesg >>/tmp/backtraces
+	done
+}
+
+# The lines between the heading of CPU $1 and the next one.
+stack_of() {
+	sed -n "/NMI backtrace for cpu $1\$/,/NMI backtrace for cpu [^$1]/p" \
+		/tmp/backtraces
+}
+
+names_cpu() { grep -q "NMI backtrace for cpu $1\b" /tmp/backtraces; }
+
+stack_shows() {	# CPU, function
+	stack_of "$1" >/tmp/stack
+	grep -q "$2" /tmp/stack && return
+	head -n 40 /tmp/stack
+	return 1
+}
+
+# perf-nmi prints "NAME samples=N guest=N", or "NAME unavailable: why".
+perf_on() {	# CPU, event
+	"$FILES/perf-nmi" "$1" "$2" $PERF_SECONDS
+}
+
+sampled() {	# CPU, event, least number of samples
+	perf_on "$1" "$2" | tee /tmp/perf
+	_samples=$(sed -n 's/.*samples=\([0-9]*\).*/\1/p' /tmp/perf)
+	[ "${_samples:-0}" -ge "$3" ]
+}
+
+interrupts() {	# row, CPU
+	sed -n "s/^ *$1: *//p" /proc/interrupts |
+		awk -v column=$(($2 + 1)) '{ print $column }'
+}
+
+vm_start nmi "$ACCEL" forever
+ok "the guest boots" vm_wait_for nmi 90 'guest: start'
+ok "its vCPUs are in passthrough" vm_dedicated nmi 2
+
+backtraces
+for cpu in 2 3; do
+	ok "SysRq-l reaches leased core $cpu" names_cpu $cpu
+	ok "SysRq-l shows the host's stack of core $cpu" \
+		stack_shows $cpu kvm_vcpu_ioctl
+done
+guest_unharmed "$BACKTRACES backtraces"
+
+# Does this host count cycles at all?
+for cpu in 2 3; do
+	if perf_on $cpu cycles >/tmp/perf; then
+		ok "cycles of core $cpu are sampled" sampled $cpu cycles 10
+	else
+		echo "ok - cycles of core $cpu are sampled # SKIP" \
+			"$(cat /tmp/perf)"
+	fi
+done
+# 100 a second are asked for; a busy emulator skips some.
+for cpu in 2 3; do
+	ok "perf samples core $cpu by the clock" \
+		sampled $cpu cpu-clock $((PERF_SECONDS * 5))
+	ok "perf finds core $cpu in its guest" grep -q 'guest=[1-9]' /tmp/perf
+done
+guest_unharmed "sampling"
+
+if dmesg | grep -q 'Perf NMI watchdog permanently disabled' ||
+	! [ "$(cat /proc/sys/kernel/nmi_watchdog)" -eq 1 ]; then
+	echo "ok - the hard-lockup watchdog runs on leased cores # SKIP" \
+		"this host has no performance counters"
+else
+	ok "the hard-lockup watchdog runs on leased cores" \
+		[ "$(interrupts NMI 2)" -gt 0 ]
+fi
+echo $WATCHDOG_THRESH >/proc/sys/kernel/watchdog_thresh
+echo 0-3 >/proc/sys/kernel/watchdog_cpumask
+for cpu in 2 3; do interrupts LOC $cpu; done >/tmp/loc
+sleep $WATCHDOG_SECONDS
+for cpu in 2 3; do
+	before=$(sed -n $((cpu - 1))p /tmp/loc)
+	ok "the soft-lockup watchdog's timer runs on leased core $cpu" \
+		[ "$(interrupts LOC $cpu)" -ge $((before + 4)) ]
+done
+ok "no lockup is reported" not sh -c "dmesg | grep -i lockup"
+echo 0-1 >/proc/sys/kernel/watchdog_cpumask
+guest_unharmed "$WATCHDOG_SECONDS s of watchdogs"
+
+vm_kill nmi
+for cpu in 2 3; do
+	ok "core $cpu serves the host afterwards" "$FILES/core-check" $cpu
+done

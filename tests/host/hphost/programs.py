@@ -1,0 +1,25 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""What end-to-end tests take along into the host.
+
+Owns the building of it.  It must never build anything that the tests of the
+host itself need: those would not show that the host works without.
+"""
+
+import os
+import subprocess
+
+from . import paths
+
+TESTS = os.path.join(paths.REPO, 'tests')
+
+
+def options():
+    """Build the guest and the tools; hp-host's options that copy them in."""
+    output = os.path.join(paths.build_dir(), 'guest')
+    initrd = os.path.join(output, 'linux.cpio.zst')
+    core_check = os.path.join(output, 'core-check')
+    subprocess.run([os.path.join(TESTS, 'guest/linux/build'), initrd],
+                   check=True)
+    subprocess.run([os.path.join(TESTS, 'host/tools/build'), core_check],
+                   check=True)
+    return ['--file', initrd, '--file', core_check]
