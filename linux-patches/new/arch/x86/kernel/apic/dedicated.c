@@ -351,12 +351,16 @@ void dedicated_cpu_drain(u32 *irr, u32 *isr)
 	if (!xchg(&d->ajar, true))
 		d->host_vector_caught |= caught;
 
-	/* In service first: what is in service blocks what is pending. */
-	for (i = 0; i < DEDICATED_APIC_WORDS; i++) {
+	/*
+	 * In service first: what is in service blocks what is pending.  Read it
+	 * all before the first EOI, which is for the highest of all words.
+	 */
+	for (i = 0, n = 0; i < DEDICATED_APIC_WORDS; i++) {
 		isr[i] = native_apic_msr_read(APIC_ISR + i * 0x10);
-		for (n = hweight32(isr[i]); n; n--)
-			native_apic_msr_write(APIC_EOI, APIC_EOI_ACK);
+		n += hweight32(isr[i]);
 	}
+	while (n--)
+		native_apic_msr_write(APIC_EOI, APIC_EOI_ACK);
 	if (d->aside)
 		isr[d->aside / 32] |= BIT(d->aside % 32);
 	d->aside = 0;
