@@ -22,7 +22,7 @@
 #define NR_READS	1000
 #define NR_MOVED_BINDS	200
 #define NR_WAKEUPS	50000
-#define MAX_PAUSE	5000
+#define MAX_PAUSE	8000
 
 /* Far longer than anything awaited here takes. */
 #define WAIT_SECONDS	20
@@ -726,9 +726,8 @@ static bool spin_until(uint64_t *var, uint64_t value)
 TEST_F_TIMEOUT(lease, wake_up_the_idle_core, 600)
 {
 	struct waiter w = { .vcpu = self->vcpu, .core = self->core };
-	volatile int pause;
 	char c = 0;
-	int i;
+	int i, pause;
 
 	vcpu_arch_set_entry_point(self->vcpu, guest_self_ipi_loop);
 	vm_install_exception_handler(self->vm, SELF_VECTOR, guest_irq_handler);
@@ -741,7 +740,7 @@ TEST_F_TIMEOUT(lease, wake_up_the_idle_core, 600)
 			TH_LOG("wake-up %d is lost", i);
 		}
 		for (pause = i % MAX_PAUSE; pause; pause--)
-			;
+			asm volatile("" : : : "memory");
 	}
 	close(w.wake_up[1]);
 	pthread_join(w.thread, NULL);
