@@ -4,7 +4,7 @@
  * for ever, or until whoever started it has seen enough and kills it.
  *
  * Parameters (-append): do=NAME chooses from the table at the end of this
- * file; vector=N is the vector of those that need one (254). Console lines:
+ * file; vector=N (254) and count=N (1) are for those that need them. Console:
  * "abuse: NAME starts" when the abuse begins; "abuse: NAME done" when a finite
  * one has come to its end; between them lines that the test compares.
  * It must never end by itself, and never trust that anything it does is legal.
@@ -111,7 +111,8 @@ static void tpr_15(void)
 static void timer_1(void)
 {
     irq_disable();
-    timer_start(APIC_LVT_PERIODIC | guest_param("vector", 254), 1);
+    timer_start(APIC_LVT_PERIODIC | guest_param("vector", 254),
+                guest_param("count", 1));
     spin();
 }
 
@@ -119,7 +120,8 @@ static void timer_1_taken(void)
 {
     handle_all(count_and_eoi);
     irq_enable();
-    timer_start(APIC_LVT_PERIODIC | guest_param("vector", 254), 1);
+    timer_start(APIC_LVT_PERIODIC | guest_param("vector", 254),
+                guest_param("count", 1));
     spin();
 }
 
