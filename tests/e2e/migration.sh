@@ -121,8 +121,10 @@ live() {	# accelerator, accelerator, interrupts
 	in_its_mode dst "$2"
 	if [ "$(dedicated "$2")" != 0 ]; then
 		ok "$_title: the new VM has a TSC offset" has_tsc_offset
-		ok "$_title: a timer fires without an exit" fires_without_exit
 	fi
+	# One that was slow until now still has its deadlines before it.
+	[ "$1" != kvm ] ||
+		ok "$_title: a timer fires without an exit" fires_without_exit
 	ok "$_title: nothing lost, doubled or early" verdict dst
 	vm_kill dst
 }
