@@ -17,7 +17,6 @@
 #include "kselftest_harness.h"
 
 #define SELF_VECTOR	0x51
-#define TIMER_VECTOR	0x61
 #define NR_CYCLES	1000
 #define NR_READS	1000
 #define NR_MOVED_BINDS	200
@@ -71,12 +70,6 @@ static void guest_enter_x2apic(void)
 static void guest_irq_handler(struct ex_regs *regs)
 {
 	guest_irqs++;
-	x2apic_write_reg(APIC_EOI, 0);
-}
-
-/* Counts nothing: it may come or not. */
-static void guest_timer_handler(struct ex_regs *regs)
-{
 	x2apic_write_reg(APIC_EOI, 0);
 }
 
@@ -442,44 +435,6 @@ TEST_F_TIMEOUT(lease, user_access_demotes, 60)
 	ASSERT_EQ(UCALL_SYNC, run_to_ucall(self->vcpu));
 	EXPECT_EQ(i + 1, hpkvm_state(self->vcpu).demotions);
 	EXPECT_EQ(0, hpkvm_unbind(self->vcpu));
-}
-
-/*
- * KVM_SET_LAPIC takes registers that no guest could write.  Delivery modes and
- * reserved bits stay in KVM's: the core's timer must not send NMIs to the host
- * (which would report them), nor an access fault.
- */
-TEST_F_TIMEOUT(lease, lapic_state_of_any_kind, 60)
-{
-	static const uint32_t lvtts[] = {
-		APIC_DM_NMI, APIC_DM_SMI, APIC_DM_INIT, APIC_DM_EXTINT,
-		APIC_LVT_TIMER_PERIODIC | APIC_DM_NMI,
-		APIC_LVT_TIMER_PERIODIC | APIC_LVT_TIMER_TSCDEADLINE,
-		~(APIC_LVT_MASKED | APIC_VECTOR_MASK), ~0u,
-	};
-	struct kvm_vm *vm = hpkvm_vm_create(1, kvm_check_cap(KVM_CAP_X86_HPKVM));
-	struct kvm_vcpu *vcpu = vm_vcpu_add(vm, 0, guest_self_ipi_loop);
-	struct kvm_lapic_state lapic;
-	int i;
-
-	vm_install_exception_handler(vm, SELF_VECTOR, guest_irq_handler);
-	vm_install_exception_handler(vm, TIMER_VECTOR, guest_timer_handler);
-	ASSERT_EQ(0, hpkvm_bind(vcpu, self->core, NULL));
-	for (i = 0; i < ARRAY_SIZE(lvtts); i++) {
-		ASSERT_EQ(UCALL_SYNC, run_to_ucall(vcpu));
-		vcpu_ioctl(vcpu, KVM_GET_LAPIC, &lapic);
-		*(uint32_t *)(lapic.regs + APIC_LVTT) =
-			lvtts[i] | TIMER_VECTOR;
-		*(uint32_t *)(lapic.regs + APIC_TMICT) = 1000;
-		*(uint32_t *)(lapic.regs + APIC_TMCCT) = 1000;
-		*(uint32_t *)(lapic.regs + APIC_TDCR) = ~0u;
-		/* Its low byte is 0: it masks nothing. */
-		*(uint32_t *)(lapic.regs + APIC_TASKPRI) = ~0xffu;
-		vcpu_ioctl(vcpu, KVM_SET_LAPIC, &lapic);
-		EXPECT_EQ(KVM_HPKVM_MODE_EMULATED, hpkvm_state(vcpu).mode);
-	}
-	kvm_vm_free(vm);
-	EXPECT_STREQ("works", hpkvm_check_core(self->core));
 }
 
 TEST_F_TIMEOUT(lease, binary_statistics, 60)
