@@ -239,13 +239,14 @@ static void arm(struct cpu *c)
 }
 
 /*
- * Sets when the next periodic interrupt is due: a period after this one, and
- * after those that merged with it. A period may have been started late by the
- * host; then every interrupt comes late, by as much as the least late one.
+ * Sets when the next periodic interrupt is due: a period after this one was. A
+ * host that stalled for several periods may still deliver each of them, one
+ * right after the other. When they merged instead, or the host started a period
+ * late, every interrupt is late from then on: some in a row show by how much.
  */
 static void follow_period(struct cpu *c, uint64_t now, uint64_t period)
 {
-    uint64_t late = now > c->due ? (now - c->due) % period : 0;
+    uint64_t late = now > c->due ? now - c->due : 0;
 
     c->due = now - late + period;
     c->least_late = c->late_ticks && c->least_late < late ? c->least_late
@@ -278,6 +279,7 @@ static bool periodic_is_due(struct cpu *c, struct channel *ch, uint64_t last)
         lost = (c->last_seen - last - period + period / 4) / period;
     }
     ch->lost += lost;
+    c->due += lost * period;
     ch->sent++;
     ch->received++;
     __atomic_add_fetch(&c->caused, 1, __ATOMIC_RELAXED);
