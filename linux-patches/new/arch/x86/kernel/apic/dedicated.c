@@ -52,13 +52,16 @@ EXPORT_SYMBOL_GPL(__cpu_dedicated_mask);
 DECLARE_PER_CPU(unsigned long[BITS_TO_LONGS(NR_VECTORS)], dedicated_drained);
 DEFINE_PER_CPU(unsigned long[BITS_TO_LONGS(NR_VECTORS)], dedicated_drained);
 
+/* AMD APM vol. 2, 16.4.5: extended interrupt LVT registers. */
+#define APIC_EILVT(n)	(0x500 + 0x10 * (n))
+
 /*
  * Local sources that would look like the guest's interrupts: masked while
  * leased.  Not LVTT, which the guest owns, nor what delivers NMIs.
  */
 static const u16 dedicated_lvts[] = {
 	APIC_LVTTHMR, APIC_LVTERR, APIC_LVT0, APIC_LVTCMCI,
-	APIC_EILVTn(0), APIC_EILVTn(1), APIC_EILVTn(2), APIC_EILVTn(3),
+	APIC_EILVT(0), APIC_EILVT(1), APIC_EILVT(2), APIC_EILVT(3),
 };
 
 static DEFINE_PER_CPU(u32[ARRAY_SIZE(dedicated_lvts)], saved_lvts);
