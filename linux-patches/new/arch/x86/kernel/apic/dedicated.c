@@ -283,13 +283,28 @@ bool dedicated_cpu_timer_rate_ok(unsigned int cpu, u32 ns_per_count)
 }
 EXPORT_SYMBOL_GPL(dedicated_cpu_timer_rate_ok);
 
+/* An NMI may have raised the host vector since interrupts went off. */
+static bool only_host_vector_pending(void)
+{
+	unsigned int i;
+
+	for (i = 0; i < DEDICATED_APIC_WORDS; i++) {
+		u32 host = i == DEDICATED_HOST_VECTOR / 32 ?
+			   BIT(DEDICATED_HOST_VECTOR % 32) : 0;
+
+		if (native_apic_msr_read(APIC_IRR + i * 0x10) & ~host)
+			return false;
+	}
+	return true;
+}
+
 /* On the CPU: from here on nothing maskable comes in. */
 static int close_apic(void)
 {
 	struct dedicated_cpu *d = this_cpu_ptr(&dedicated_cpu);
 
 	guard(irqsave)();
-	if (!apic_bitmap_empty(APIC_IRR) || !apic_bitmap_empty(APIC_ISR))
+	if (!only_host_vector_pending() || !apic_bitmap_empty(APIC_ISR))
 		return -EBUSY;
 
 	mask_lvts();
@@ -424,7 +439,7 @@ static long lease_this_cpu(void *refusal)
 	}
 	ret = wait_for_last_ipis() ?: close_apic();
 	if (ret) {
-		refuse(why, KVM_HPKVM_REASON_CPU_STALE, -EIO);
+		ret = refuse(why, KVM_HPKVM_REASON_CPU_STALE, -EIO);
 		goto err_tick;
 	}
 	return 0;
