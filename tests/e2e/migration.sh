@@ -90,21 +90,6 @@ hits() {	# event, key, values: how often one of them was seen
 		awk '{ n += $1 } END { print n + 0 }'
 }
 
-# A deadline that fires makes the core leave the guest (for INTR or NMI) only
-# if the host has to deliver it.
-fires_without_exit() {
-	_events=/sys/kernel/tracing/events/kvm
-	echo hist:keys=exit_reason >$_events/kvm_exit/trigger
-	echo hist:keys=ecx >$_events/kvm_msr/trigger
-	sleep 3
-	_writes=$(hits kvm_msr ecx 1760)
-	_kicks=$(hits kvm_exit exit_reason '96|97')
-	echo '!hist:keys=exit_reason' >$_events/kvm_exit/trigger
-	echo '!hist:keys=ecx' >$_events/kvm_msr/trigger
-	echo "$_writes writes of the deadline, $_kicks exits for INTR or NMI"
-	[ "$_writes" -gt 100 ] && [ $((_kicks * 4)) -lt "$_writes" ]
-}
-
 live() {	# accelerator, accelerator, interrupts
 	_title="$1 to $2"
 	start_torture src "$1" "$3"
@@ -122,9 +107,6 @@ live() {	# accelerator, accelerator, interrupts
 	if [ "$(dedicated "$2")" != 0 ]; then
 		ok "$_title: the new VM has a TSC offset" has_tsc_offset
 	fi
-	# One that was slow until now still has its deadlines before it.
-	[ "$1" != kvm ] ||
-		ok "$_title: a timer fires without an exit" fires_without_exit
 	ok "$_title: nothing lost, doubled or early" verdict dst
 	vm_kill dst
 }

@@ -10,7 +10,7 @@
 . /host/tests/host/lib/tap.sh
 . /host/tests/host/lib/vm.sh
 
-IRQS=${IRQS:-100000}
+IRQS=${IRQS:-30000}
 SEED=${SEED:-1}
 # Seconds without a word from a guest that runs.
 SILENCE=600
@@ -83,7 +83,7 @@ VM_ARGS=$DEVICES
 vm_start broken kvm irqs=4000 drop=1 twice=1 patience_ms=2000
 ok "lost and doubled interrupts are noticed" \
 	vm_wait_for broken 120 '^torture: .* lost=19 doubled=17 early=2 '
-grep -a '^torture' $VM_DIR/broken/serial
+sed -n 's/^torture/# &/p' $VM_DIR/broken/serial
 vm_kill broken
 
 # Stock KVM, which is slow, only has to show that the guest is right.
