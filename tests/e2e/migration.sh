@@ -84,12 +84,6 @@ has_tsc_offset() {
 	! grep -qx 0 /sys/kernel/debug/kvm/*/vcpu*/tsc-offset
 }
 
-hits() {	# event, key, values: how often one of them was seen
-	sed -En "s/^\{ $2: +($3) *\} hitcount: +([0-9]+).*/\2/p" \
-		/sys/kernel/tracing/events/kvm/$1/hist |
-		awk '{ n += $1 } END { print n + 0 }'
-}
-
 live() {	# accelerator, accelerator, interrupts
 	_title="$1 to $2"
 	start_torture src "$1" "$3"
