@@ -9,9 +9,9 @@
 BOOT=240
 
 VM_ARGS=-no-shutdown
-vm_start first hpkvm,cpus=2-3 steady 5 5000
-vm_start second hpkvm,cpus=4-5 steady 5 5000
-vm_start generic kvm steady 5 5000
+vm_start first hpkvm,cpus=2-3 steady 3 3000
+vm_start second hpkvm,cpus=4-5 steady 3 3000
+vm_start generic kvm steady 3 3000
 # At once, before the guest has done its work: generic may boot last.
 for vm in first second; do
 	ok "$vm: the guest boots" vm_wait_for $vm $BOOT 'guest: start'
