@@ -32,8 +32,7 @@ in_its_mode() {	# name, accelerator
 }
 
 verdict() {	# name
-	vm_wait_for "$1" $LIMIT '^torture: .*disorder=' ||
-		tail -n 5 $VM_DIR/$1/serial $VM_DIR/$1/log
+	vm_done "$1" $LIMIT '^torture: .*disorder='
 	grep -a '^torture\|^not ok' $VM_DIR/$1/serial
 	grep -aq "^torture: .* $RIGHT" $VM_DIR/$1/serial &&
 		! grep -aq '^not ok' $VM_DIR/$1/serial

@@ -41,8 +41,7 @@ verdict() {	# name
 		vm_wait_for "$1" 0 '^torture: .* disorder=' && return
 		[ "$(vm_count "$1" .)" -gt "$_lines" ] || break
 	done
-	tail -n 5 $VM_DIR/$1/serial | tr -d '\r'
-	cat $VM_DIR/$1/log
+	vm_last_words "$1"
 	return 1
 }
 
@@ -90,7 +89,8 @@ vm_kill broken
 # Stock KVM, which is slow, only has to show that the guest is right.
 torture kvm-quiet kvm quiet 0 $((IRQS / 20))
 torture hpkvm-quiet hpkvm,cpus=2-3 quiet "$VM_DEDICATED" $((IRQS * 3 / 4))
-[ "${STORM_TOO:-1}" -eq 0 ] || torture hpkvm-storm hpkvm,cpus=2-3 storm "$VM_DEDICATED" $((IRQS / 4))
+[ "${STORM_TOO:-1}" -eq 0 ] ||
+	torture hpkvm-storm hpkvm,cpus=2-3 storm "$VM_DEDICATED" $((IRQS / 4))
 for core in 2 3; do
 	ok "core $core serves the host afterwards" "$FILES/core-check" $core
 done

@@ -84,6 +84,13 @@ static void irq_off(void)
     spin();
 }
 
+static void self_ipis_at_random(void)
+{
+    for (;;) {
+        apic_self_ipi(FIRST_LEGAL_VECTOR + rdtsc() % 240);
+    }
+}
+
 /* Every priority class ends up in service and stays there. */
 static void no_eoi(void)
 {
@@ -92,9 +99,7 @@ static void no_eoi(void)
     for (unsigned v = 0x20; v < VECTORS; v += 0x10) {
         apic_self_ipi(v + 0xf);
     }
-    for (;;) {
-        apic_self_ipi(FIRST_LEGAL_VECTOR + rdtsc() % 240);
-    }
+    self_ipis_at_random();
 }
 
 static void tpr_15(void)
@@ -103,26 +108,27 @@ static void tpr_15(void)
     write_cr8(15);
     irq_enable();
     timer_start(APIC_LVT_PERIODIC | 0xfe, 1000);
-    for (;;) {
-        apic_self_ipi(FIRST_LEGAL_VECTOR + rdtsc() % 240);
-    }
+    self_ipis_at_random();
+}
+
+static void spin_with_timer(void)
+{
+    timer_start(APIC_LVT_PERIODIC | guest_param("vector", 254),
+                guest_param("count", 1));
+    spin();
 }
 
 static void timer_1(void)
 {
     irq_disable();
-    timer_start(APIC_LVT_PERIODIC | guest_param("vector", 254),
-                guest_param("count", 1));
-    spin();
+    spin_with_timer();
 }
 
 static void timer_1_taken(void)
 {
     handle_all(count_and_eoi);
     irq_enable();
-    timer_start(APIC_LVT_PERIODIC | guest_param("vector", 254),
-                guest_param("count", 1));
-    spin();
+    spin_with_timer();
 }
 
 static void self_ipis(void)

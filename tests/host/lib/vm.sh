@@ -82,12 +82,16 @@ vm_wait_for() {
 	[ "$(grep -ac "$3" "$VM_DIR/$1/serial")" -ge "${4:-1}" ]
 }
 
-# vm_done NAME SECONDS PATTERN: as vm_wait_for, and says what guest and QEMU
-# said last if it fails.
-vm_done() {
-	vm_wait_for "$@" && return
+# vm_last_words NAME: what guest and QEMU said last.
+vm_last_words() {
 	tail -n 5 "$VM_DIR/$1/serial" | tr -d '\r'
 	tail -n 40 "$VM_DIR/$1/log"
+}
+
+# vm_done NAME SECONDS PATTERN: as vm_wait_for, with the last words if it fails.
+vm_done() {
+	vm_wait_for "$@" && return
+	vm_last_words "$1"
 	return 1
 }
 

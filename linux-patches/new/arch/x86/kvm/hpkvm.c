@@ -594,7 +594,7 @@ static void refresh_timer(struct kvm_vcpu *vcpu)
 		open_timer(vcpu);
 		return;
 	}
-	if (direct != h->timer_direct) {
+	if (!direct && h->timer_direct) {
 		/*
 		 * Moving a timer that counts is what demotion is for.  It has
 		 * to stay at that while an interrupt is in service.

@@ -16,6 +16,7 @@
 #include <linux/kvm_host.h>
 
 #include <asm/apic.h>
+#include <asm/dedicated_cpu.h>
 
 #include "hpkvm_fault.h"
 
@@ -65,12 +66,6 @@ bool hpkvm_fault_drop(struct kvm_vcpu *vcpu, enum hpkvm_fault_point point,
 	return !atomic_dec_if_positive(&drop_in[point]);
 }
 
-static bool in_register(u32 reg, u8 vector)
-{
-	return native_apic_msr_read(reg + (vector / 32) * 0x10) &
-	       BIT(vector % 32);
-}
-
 /**
  * hpkvm_fault_again - the vector to be delivered a second time now
  * @vcpu: a vCPU in passthrough, on its core, about to enter the guest
@@ -83,8 +78,8 @@ u8 hpkvm_fault_again(struct kvm_vcpu *vcpu)
 {
 	u8 vector = READ_ONCE(vcpu->arch.hpkvm.fault_vector);
 
-	if (!vector || in_register(APIC_IRR, vector) ||
-	    in_register(APIC_ISR, vector))
+	if (!vector || dedicated_apic_test(APIC_IRR, vector) ||
+	    dedicated_apic_test(APIC_ISR, vector))
 		return 0;
 	WRITE_ONCE(vcpu->arch.hpkvm.fault_vector, 0);
 	return vector;

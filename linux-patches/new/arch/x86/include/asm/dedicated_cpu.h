@@ -97,6 +97,13 @@ static __always_inline void dedicated_cpu_set_gate(unsigned long cr8)
 	asm volatile("mov %0, %%cr8" : : "r" (cr8) : "memory");
 }
 
+/* Is @vector's bit set in this CPU's 256-bit register that starts at @reg? */
+static inline bool dedicated_apic_test(u32 reg, u8 vector)
+{
+	return native_apic_msr_read(reg + (vector / 32) * 0x10) &
+	       BIT(vector % 32);
+}
+
 /*
  * dedicated_cpu_send_guest - send @vector to the guest that holds @cpu
  *

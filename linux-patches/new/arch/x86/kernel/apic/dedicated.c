@@ -173,12 +173,15 @@ static int check_lease(unsigned int cpu, struct dedicated_refusal *why)
 	       check_task(cpu, why);
 }
 
-static bool apic_bitmap_empty(unsigned int reg)
+/* Is nothing set, or nothing but @spare?  Vector 0, which never is, for none. */
+static bool apic_bitmap_empty(unsigned int reg, u8 spare)
 {
 	unsigned int i;
 
 	for (i = 0; i < DEDICATED_APIC_WORDS; i++) {
-		if (native_apic_msr_read(reg + i * 0x10))
+		u32 ignore = i == spare / 32 ? BIT(spare % 32) : 0;
+
+		if (native_apic_msr_read(reg + i * 0x10) & ~ignore)
 			return false;
 	}
 	return true;
@@ -191,7 +194,7 @@ static int wait_for_last_ipis(void)
 
 	synchronize_rcu();
 	for (us = 0; us < DEDICATED_QUIESCE_US; us += 10) {
-		if (apic_bitmap_empty(APIC_IRR))
+		if (apic_bitmap_empty(APIC_IRR, 0))
 			return 0;
 		usleep_range(10, 20);
 	}
@@ -283,28 +286,15 @@ bool dedicated_cpu_timer_rate_ok(unsigned int cpu, u32 ns_per_count)
 }
 EXPORT_SYMBOL_GPL(dedicated_cpu_timer_rate_ok);
 
-/* An NMI may have raised the host vector since interrupts went off. */
-static bool only_host_vector_pending(void)
-{
-	unsigned int i;
-
-	for (i = 0; i < DEDICATED_APIC_WORDS; i++) {
-		u32 host = i == DEDICATED_HOST_VECTOR / 32 ?
-			   BIT(DEDICATED_HOST_VECTOR % 32) : 0;
-
-		if (native_apic_msr_read(APIC_IRR + i * 0x10) & ~host)
-			return false;
-	}
-	return true;
-}
-
 /* On the CPU: from here on nothing maskable comes in. */
 static int close_apic(void)
 {
 	struct dedicated_cpu *d = this_cpu_ptr(&dedicated_cpu);
 
 	guard(irqsave)();
-	if (!only_host_vector_pending() || !apic_bitmap_empty(APIC_ISR))
+	/* An NMI may have raised the host vector since interrupts went off. */
+	if (!apic_bitmap_empty(APIC_IRR, DEDICATED_HOST_VECTOR) ||
+	    !apic_bitmap_empty(APIC_ISR, 0))
 		return -EBUSY;
 
 	mask_lvts();
@@ -364,8 +354,7 @@ void dedicated_cpu_drain(u32 *irr, u32 *isr)
 	bitmap_zero(drained, NR_VECTORS);
 	/* From here on an NMI leaves the ISR and the host vector to us. */
 	caught = !READ_ONCE(d->raised) &&
-		 (native_apic_msr_read(APIC_IRR + 0x70) &
-		  BIT(DEDICATED_HOST_VECTOR % 32));
+		 dedicated_apic_test(APIC_IRR, DEDICATED_HOST_VECTOR);
 	if (!xchg(&d->ajar, true))
 		d->host_vector_caught |= caught;
 
@@ -384,7 +373,7 @@ void dedicated_cpu_drain(u32 *irr, u32 *isr)
 	d->aside = 0;
 
 	load_drain_idt();
-	for (n = 0; n < DEDICATED_DRAIN_ROUNDS && !apic_bitmap_empty(APIC_IRR); n++) {
+	for (n = 0; n < DEDICATED_DRAIN_ROUNDS && !apic_bitmap_empty(APIC_IRR, 0); n++) {
 		dedicated_cpu_set_gate(0);
 		asm volatile("sti; nop; cli" : : : "memory");
 	}

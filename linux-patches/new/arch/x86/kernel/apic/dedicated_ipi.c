@@ -63,12 +63,6 @@ struct ipi_senders {
 /* The senders that are in force while no CPU is leased. */
 static struct ipi_senders host_apic __ro_after_init;
 
-static bool dedicated_irr_test(u8 vector)
-{
-	return native_apic_msr_read(APIC_IRR + (vector / 32) * 0x10) &
-	       BIT(vector % 32);
-}
-
 /* With the gate shut, a class-15 vector in service can only be the guest's. */
 static void dedicated_set_aside(struct dedicated_cpu *d)
 {
@@ -91,7 +85,7 @@ static void dedicated_raise(struct dedicated_cpu *d)
 	if (d->gated) {
 		/* No other CPU sends the host vector to a guest. */
 		bool caught = !READ_ONCE(d->raised) &&
-			      dedicated_irr_test(DEDICATED_HOST_VECTOR);
+			      dedicated_apic_test(APIC_IRR, DEDICATED_HOST_VECTOR);
 
 		if (!xchg(&d->ajar, true)) {
 			d->host_vector_caught |= caught;
@@ -252,7 +246,7 @@ void dedicated_shut_gate(struct dedicated_cpu *d)
 	WRITE_ONCE(d->raised, false);
 	if (!d->gated)
 		return;
-	if (dedicated_irr_test(DEDICATED_HOST_VECTOR)) {
+	if (dedicated_apic_test(APIC_IRR, DEDICATED_HOST_VECTOR)) {
 		/* While @ajar, it can only be the host's. */
 		WRITE_ONCE(d->raised, true);
 		dedicated_cpu_set_gate(DEDICATED_GATE_AJAR);
@@ -297,12 +291,6 @@ DEFINE_IDTENTRY_SYSVEC(sysvec_dedicated_cpu)
 	set_irq_regs(old_regs);
 }
 
-static bool dedicated_isr_test(u8 vector)
-{
-	return native_apic_msr_read(APIC_ISR + (vector / 32) * 0x10) &
-	       BIT(vector % 32);
-}
-
 /*
  * A periodic timer may count nanoseconds, and its vector may be above the
  * host's: it would be captured for ever.  What it does until the next entry
@@ -331,7 +319,7 @@ bool dedicated_capture(u32 vector)
 	if (!d->gated)
 		return false;
 	/* A spurious interrupt is nobody's, and its EOI would be another's. */
-	if (!dedicated_isr_test(vector))
+	if (!dedicated_apic_test(APIC_ISR, vector))
 		return true;
 	trace_dedicated_cpu_capture(vector);
 	dedicated_hold_timer(d, vector);

@@ -68,22 +68,7 @@ FIXTURE_TEARDOWN(kill)
 		kvm_vm_free(self->vm);
 }
 
-struct runner {
-	struct kvm_vcpu *vcpu;
-	uint32_t core;
-};
-
-static void *bind_and_run(void *arg)
-{
-	struct runner *r = arg;
-
-	TEST_ASSERT(!hpkvm_bind(r->vcpu, r->core, NULL), "Can't bind");
-	vcpu_run(r->vcpu);
-	TEST_FAIL("The guest ended");
-	return NULL;
-}
-
-static bool all_in_mode(struct runner *r, uint32_t mode)
+static bool all_in_mode(struct hpkvm_runner *r, uint32_t mode)
 {
 	int i;
 
@@ -97,7 +82,7 @@ static bool all_in_mode(struct runner *r, uint32_t mode)
 /* Lives until it is killed. */
 static void __noreturn victim(uint32_t *stage, const uint32_t *cores)
 {
-	struct runner r[NR_VCPUS];
+	struct hpkvm_runner r[NR_VCPUS];
 	struct kvm_vm *vm;
 	pthread_t thread;
 	int i;
@@ -111,7 +96,8 @@ static void __noreturn victim(uint32_t *stage, const uint32_t *cores)
 
 	for (i = 0; i < NR_VCPUS; i++) {
 		WRITE_ONCE(*stage, STAGE_BINDING);
-		TEST_ASSERT(!pthread_create(&thread, NULL, bind_and_run, &r[i]),
+		TEST_ASSERT(!pthread_create(&thread, NULL, hpkvm_bind_and_run,
+					    &r[i]),
 			    "Can't create a thread");
 	}
 	while (!all_in_mode(r, KVM_HPKVM_MODE_EMULATED))

@@ -508,16 +508,6 @@ TEST_F_TIMEOUT(lease, vcpu_closed_while_bound, 60)
 	EXPECT_TRUE(can_be_leased(self->core));
 }
 
-static void *bind_and_run(void *arg)
-{
-	struct runner *r = arg;
-
-	TEST_ASSERT(!hpkvm_bind(r->vcpu, r->core, NULL), "Can't bind");
-	vcpu_run(r->vcpu);
-	TEST_FAIL("The guest ended");
-	return NULL;
-}
-
 /* A guest that nobody can ask to stop: SIGKILL takes process and lease. */
 TEST_F_TIMEOUT(lease, killed_while_in_guest, 120)
 {
@@ -532,11 +522,12 @@ TEST_F_TIMEOUT(lease, killed_while_in_guest, 120)
 	child = fork();
 	ASSERT_LE(0, child);
 	if (!child) {
-		struct runner r = { .core = self->core };
+		struct hpkvm_runner r = { .core = self->core };
 		struct kvm_vm *vm = hpkvm_vm_create(1, KVM_HPKVM_F_DIRECT_IRQ);
+		pthread_t thread;
 
 		r.vcpu = vm_vcpu_add(vm, 0, guest_spin);
-		if (pthread_create(&r.thread, NULL, bind_and_run, &r) ||
+		if (pthread_create(&thread, NULL, hpkvm_bind_and_run, &r) ||
 		    !wait_until(guest_var(vm, &guest_step), STEP_ENABLED) ||
 		    !state_is(r.vcpu, KVM_HPKVM_MODE_PASSTHROUGH,
 			      KVM_HPKVM_REASON_NONE))

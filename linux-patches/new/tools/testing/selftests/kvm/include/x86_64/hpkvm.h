@@ -35,6 +35,18 @@ struct kvm_vm *hpkvm_vm_create(uint32_t nr_vcpus, uint32_t features);
  */
 int hpkvm_bind(struct kvm_vcpu *vcpu, uint32_t cpu, struct kvm_hpkvm_bind *out);
 
+/* A vCPU and the core that it is bound to. */
+struct hpkvm_runner {
+	struct kvm_vcpu *vcpu;
+	uint32_t core;
+};
+
+/*
+ * A thread for a guest that never ends: binds and runs the hpkvm_runner @arg.
+ * Fails the test if it can't, or if the guest does end.
+ */
+void *hpkvm_bind_and_run(void *arg);
+
 /* Returns 0 or a positive errno. */
 int hpkvm_unbind(struct kvm_vcpu *vcpu);
 

@@ -39,6 +39,16 @@ int hpkvm_bind(struct kvm_vcpu *vcpu, uint32_t cpu, struct kvm_hpkvm_bind *out)
 	return ret;
 }
 
+void *hpkvm_bind_and_run(void *arg)
+{
+	struct hpkvm_runner *r = arg;
+
+	TEST_ASSERT(!hpkvm_bind(r->vcpu, r->core, NULL), "Can't bind");
+	vcpu_run(r->vcpu);
+	TEST_FAIL("The guest ended");
+	return NULL;
+}
+
 int hpkvm_unbind(struct kvm_vcpu *vcpu)
 {
 	return __vcpu_ioctl(vcpu, KVM_HPKVM_UNBIND, NULL) ? errno : 0;
