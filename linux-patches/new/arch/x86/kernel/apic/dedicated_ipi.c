@@ -141,7 +141,8 @@ static void dedicated_send_mask(const struct cpumask *mask, int vector,
 	else
 		host_apic.send_IPI_mask(ordinary, vector);
 
-	for_each_cpu_and(cpu, mask, cpu_dedicated_mask) {
+	/* Look at the mask of leased CPUs once: one may be released meanwhile. */
+	for_each_cpu_andnot(cpu, mask, ordinary) {
 		if (!but_self || cpu != smp_processor_id())
 			dedicated_defer(cpu, vector);
 	}

@@ -15,6 +15,7 @@
  * debugfs, and a host that can lease a CPU.
  */
 #define _GNU_SOURCE
+#include <limits.h>
 #include <linux/compiler.h>
 #include <pthread.h>
 #include <sched.h>
@@ -44,7 +45,7 @@
 /* From a round's end until nothing of it is left. */
 #define MAX_MS		10000
 /* A round takes some seconds in an emulated host. */
-#define MAX_ROUND_MS	300000
+#define MAX_ROUND_MS	120000
 
 /* One vCPU, and what it takes to start it anew. */
 struct target {
@@ -753,32 +754,63 @@ FIXTURE_TEARDOWN(fuzz)
 		kvm_vm_free(self->vm);
 }
 
+static long now_ms(void)
+{
+	struct timespec now;
+
+	clock_gettime(CLOCK_MONOTONIC, &now);
+	return timespec_to_ns(now) / 1000000;
+}
+
+static void __printf(1, 2) complain(const char *format, ...)
+{
+	va_list args;
+
+	fprintf(stderr, "# after %lu calls, ", tally->calls);
+	va_start(args, format);
+	vfprintf(stderr, format, args);
+	va_end(args);
+}
+
+/* Even SIGKILL does not end a thread that is stuck in the kernel. */
+static bool end_round(pid_t pid)
+{
+	long end = now_ms() + MAX_MS;
+
+	complain("a round does not end\n");
+	kill(pid, SIGKILL);
+	while (!waitpid(pid, NULL, WNOHANG)) {
+		if (now_ms() > end) {
+			complain("nor does SIGKILL end it\n");
+			break;
+		}
+		usleep(10000);
+	}
+	return false;
+}
+
 /*
  * Stop it now and then, and kill it for ever in one round of four.  Returns
  * whether it ended as it may.
  */
 static bool follow_round(struct actor *a, pid_t pid)
 {
-	unsigned int kill_at = one_in(a, 4) ? pick(a, 300) : ~0u;
-	unsigned int ms, step;
+	long begin = now_ms(), kill_at = one_in(a, 4) ? pick(a, 3000) : LONG_MAX;
 	int status;
 
-	for (ms = 0; !waitpid(pid, &status, WNOHANG); ms += step) {
-		if (ms > MAX_ROUND_MS) {
-			fprintf(stderr, "# a round does not end\n");
-			kill(pid, SIGKILL);
-			waitpid(pid, &status, 0);
-			return false;
-		}
-		if (ms / 10 > kill_at)
+	while (!waitpid(pid, &status, WNOHANG)) {
+		long ms = now_ms() - begin;
+
+		if (ms > MAX_ROUND_MS)
+			return end_round(pid);
+		if (ms > kill_at)
 			kill(pid, SIGKILL);
 		if (one_in(a, 50)) {
 			kill(pid, SIGSTOP);
 			usleep(pick(a, 30000));
 			kill(pid, SIGCONT);
 		}
-		step = 10;
-		usleep(step * 1000);
+		usleep(10000);
 	}
 	return WIFSIGNALED(status) ? WTERMSIG(status) == SIGKILL :
 				     !WEXITSTATUS(status);
@@ -786,12 +818,11 @@ static bool follow_round(struct actor *a, pid_t pid)
 
 static bool vms_are_gone(int nr_vms)
 {
-	int ms;
+	long end = now_ms() + MAX_MS;
 
-	for (ms = 0; hpkvm_nr_vms() != nr_vms; ms += 10) {
-		if (ms > MAX_MS) {
-			fprintf(stderr, "# %d VMs, were %d\n", hpkvm_nr_vms(),
-				nr_vms);
+	while (hpkvm_nr_vms() != nr_vms) {
+		if (now_ms() > end) {
+			complain("%d VMs, were %d\n", hpkvm_nr_vms(), nr_vms);
 			return false;
 		}
 		usleep(10000);

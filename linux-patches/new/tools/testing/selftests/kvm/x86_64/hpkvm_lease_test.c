@@ -10,6 +10,8 @@
 #include <pthread.h>
 #include <sched.h>
 #include <signal.h>
+#include <linux/membarrier.h>
+#include <sys/syscall.h>
 #include <sys/wait.h>
 
 #include "apic.h"
@@ -21,6 +23,7 @@
 #define NR_READS	1000
 #define NR_MOVED_BINDS	200
 #define NR_WAKEUPS	50000
+#define NR_GROUP_CYCLES	1000
 #define MAX_PAUSE	8000
 
 /* Far longer than anything awaited here takes. */
@@ -691,6 +694,108 @@ TEST_F_TIMEOUT(lease, wake_up_the_idle_core, 600)
 	close(w.wake_up[1]);
 	pthread_join(w.thread, NULL);
 	close(w.wake_up[0]);
+}
+
+/* Keeps calling a function on every other CPU that runs this process. */
+struct caller {
+	pthread_t thread;
+	uint64_t calls;
+	bool stop;
+};
+
+static void *call_all(void *arg)
+{
+	struct caller *c = arg;
+
+	hpkvm_pin(0);
+	while (!READ_ONCE(c->stop)) {
+		if (syscall(__NR_membarrier,
+			    MEMBARRIER_CMD_PRIVATE_EXPEDITED, 0, 0))
+			TEST_FAIL("membarrier() failed");
+		WRITE_ONCE(c->calls, c->calls + 1);
+	}
+	return NULL;
+}
+
+/*
+ * Holds a lease of another core.  The first one and the last one patch the
+ * kernel: between these, leases come and go faster.
+ */
+struct holder {
+	pthread_t thread;
+	struct kvm_vcpu *vcpu;
+	uint32_t core;
+	uint64_t holds;
+	bool stop;
+};
+
+static void *hold_core(void *arg)
+{
+	struct holder *h = arg;
+
+	TEST_ASSERT(!hpkvm_bind(h->vcpu, h->core, NULL), "Can't bind");
+	WRITE_ONCE(h->holds, 1);
+	while (!READ_ONCE(h->stop))
+		usleep(10000);
+	TEST_ASSERT(!hpkvm_unbind(h->vcpu), "Can't unbind");
+	return NULL;
+}
+
+/* Makes an IPI to the core one to several CPUs. */
+static void *spin_somewhere(void *arg)
+{
+	struct caller *c = arg;
+
+	while (!READ_ONCE(c->stop))
+		cpu_relax();
+	return NULL;
+}
+
+/*
+ * A sender with several targets may find one of them leased at one step and
+ * ordinary at the next: it sends to it once.  A call that is lost holds up its
+ * sender, and all later ones, for ever.
+ */
+TEST_F_TIMEOUT(lease, group_calls_while_leases_end, 300)
+{
+	struct holder h = { .vcpu = vm_vcpu_add(self->vm, 1, NULL) };
+	struct caller c = {};
+	uint32_t cores[2];
+	pthread_t spinner;
+	cpu_set_t affinity;
+	uint64_t before;
+	int i;
+
+	if (hpkvm_find_cores(cores, 2) < 2)
+		SKIP(return, "the host can't lease 2 CPUs");
+	h.core = cores[0] == self->core ? cores[1] : cores[0];
+	ASSERT_EQ(0, pthread_create(&h.thread, NULL, hold_core, &h));
+	ASSERT_TRUE(wait_until(&h.holds, 1));
+
+	ASSERT_EQ(0, sched_getaffinity(0, sizeof(affinity), &affinity));
+	ASSERT_EQ(0, syscall(__NR_membarrier,
+			     MEMBARRIER_CMD_REGISTER_PRIVATE_EXPEDITED, 0, 0));
+	ASSERT_EQ(0, pthread_create(&spinner, NULL, spin_somewhere, &c));
+	hpkvm_pin(self->core);
+	ASSERT_EQ(0, pthread_create(&c.thread, NULL, call_all, &c));
+
+	for (i = 1; i <= NR_GROUP_CYCLES; i++) {
+		ASSERT_EQ(0, hpkvm_bind(self->vcpu, self->core, NULL)) {
+			TH_LOG("in cycle %d", i);
+		}
+		ASSERT_EQ(0, hpkvm_unbind(self->vcpu));
+		before = READ_ONCE(c.calls);
+		ASSERT_TRUE(spin_until(&c.calls, before + 2)) {
+			TH_LOG("a call is lost in cycle %d", i);
+		}
+	}
+	WRITE_ONCE(c.stop, true);
+	WRITE_ONCE(h.stop, true);
+	pthread_join(c.thread, NULL);
+	pthread_join(spinner, NULL);
+	pthread_join(h.thread, NULL);
+	ASSERT_EQ(0, sched_setaffinity(0, sizeof(affinity), &affinity));
+	EXPECT_STREQ("works", hpkvm_check_core(self->core));
 }
 
 TEST_HARNESS_MAIN
