@@ -176,16 +176,23 @@ static bool periodic_mode(struct kvm_vcpu *vcpu)
 	       APIC_LVT_TIMER_PERIODIC;
 }
 
+/* User space may filter the MSR at any time, and then sees every access. */
+static bool deadline_can_be_open(struct kvm_vcpu *vcpu)
+{
+	return vcpu->arch.hpkvm.timer_direct && deadline_mode(vcpu) &&
+	       !vcpu->arch.l1_tsc_offset &&
+	       kvm_msr_allowed(vcpu, MSR_IA32_TSC_DEADLINE,
+			       KVM_MSR_FILTER_READ) &&
+	       kvm_msr_allowed(vcpu, MSR_IA32_TSC_DEADLINE,
+			       KVM_MSR_FILTER_WRITE);
+}
+
 static void open_deadline(struct kvm_vcpu *vcpu)
 {
-	struct kvm_vcpu_hpkvm *h = &vcpu->arch.hpkvm;
-	bool open = h->timer_direct && deadline_mode(vcpu) &&
-		    !vcpu->arch.l1_tsc_offset &&
-		    kvm_msr_allowed(vcpu, MSR_IA32_TSC_DEADLINE,
-				    KVM_MSR_FILTER_WRITE);
+	bool open = deadline_can_be_open(vcpu);
 
 	hpkvm_ops->open_msr(vcpu, MSR_IA32_TSC_DEADLINE, open, open);
-	h->deadline_open = open;
+	vcpu->arch.hpkvm.deadline_open = open;
 }
 
 static void open_timer(struct kvm_vcpu *vcpu)
@@ -615,8 +622,7 @@ static void refresh_timer(struct kvm_vcpu *vcpu)
 		open_timer(vcpu);
 	}
 	h->lvtt = lvtt;
-	if (h->deadline_open != (direct && deadline_mode(vcpu) &&
-				 !vcpu->arch.l1_tsc_offset))
+	if (h->deadline_open != deadline_can_be_open(vcpu))
 		open_deadline(vcpu);
 }
 

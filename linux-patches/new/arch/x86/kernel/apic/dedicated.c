@@ -105,6 +105,15 @@ int dedicated_cpu_host_unsuitable(struct dedicated_refusal *why)
 }
 EXPORT_SYMBOL_GPL(dedicated_cpu_host_unsuitable);
 
+static const char *irq_user(const struct irq_desc *desc)
+{
+	const struct irqaction *action = READ_ONCE(desc->action);
+
+	if (!action)
+		return "(no handler yet)";
+	return action->name ?: "(unnamed)";
+}
+
 /* No device interrupt of the host may reach a leased CPU. */
 static int close_vectors(struct dedicated_refusal *why)
 {
@@ -115,8 +124,7 @@ static int close_vectors(struct dedicated_refusal *why)
 	desc = lapic_close_vectors();
 	if (desc) {
 		why->irq = irq_desc_get_irq(desc);
-		strscpy(why->culprit, desc->action->name ?
-			desc->action->name : "(unnamed)");
+		strscpy(why->culprit, irq_user(desc));
 		ret = refuse(why, KVM_HPKVM_REASON_CPU_IRQ, -EBUSY);
 	}
 	irq_unlock_sparse();

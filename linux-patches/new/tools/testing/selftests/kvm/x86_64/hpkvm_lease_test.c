@@ -666,6 +666,62 @@ static bool spin_until(uint64_t *var, uint64_t value)
 	return true;
 }
 
+/* Arms its timer until it may not. */
+static void guest_arm_deadline(void)
+{
+	uint8_t fault = 0;
+
+	guest_enter_x2apic();
+	x2apic_write_reg(APIC_LVTT, APIC_LVT_TIMER_TSCDEADLINE | SELF_VECTOR);
+	while (!fault) {
+		WRITE_ONCE(guest_irqs, guest_irqs + 1);
+		fault = wrmsr_safe(MSR_IA32_TSC_DEADLINE, ~0ull);
+	}
+	GUEST_ASSERT_EQ(fault, GP_VECTOR);
+	GUEST_DONE();
+}
+
+static void *run_until_done(void *arg)
+{
+	struct runner *r = arg;
+
+	TEST_ASSERT(!hpkvm_bind(r->vcpu, r->core, NULL), "Can't bind");
+	TEST_ASSERT_EQ(run_to_ucall(r->vcpu), UCALL_DONE);
+	WRITE_ONCE(r->stopped, 1);
+	return NULL;
+}
+
+/* A filter that comes while the guest has the timer to itself is obeyed. */
+TEST_F_TIMEOUT(lease, msr_filter_comes_late, 120)
+{
+	uint8_t deny = 0;
+	struct kvm_msr_filter filter = {
+		.ranges[0] = {
+			.flags = KVM_MSR_FILTER_WRITE,
+			.base = MSR_IA32_TSC_DEADLINE,
+			.nmsrs = 1,
+			.bitmap = &deny,
+		},
+	};
+	struct kvm_vm *vm = hpkvm_vm_create(1, kvm_check_cap(KVM_CAP_X86_HPKVM));
+	struct runner r = { .core = self->core };
+	uint64_t *armed = guest_var(vm, &guest_irqs);
+
+	r.vcpu = vm_vcpu_add(vm, 0, guest_arm_deadline);
+	vcpu_set_cpuid_feature(r.vcpu, X86_FEATURE_TSC_DEADLINE_TIMER);
+	ASSERT_EQ(0, pthread_create(&r.thread, NULL, run_until_done, &r));
+	ASSERT_TRUE(state_is(r.vcpu, KVM_HPKVM_MODE_PASSTHROUGH,
+			     KVM_HPKVM_REASON_NONE));
+
+	ASSERT_TRUE(wait_until(armed, 100000));
+	vm_ioctl(vm, KVM_X86_SET_MSR_FILTER, &filter);
+	ASSERT_TRUE(wait_until(&r.stopped, 1));
+	pthread_join(r.thread, NULL);
+	/* Or else the filter had nothing to close. */
+	EXPECT_LT(hpkvm_vcpu_stat(r.vcpu, "exits"), *armed / 2);
+	kvm_vm_free(vm);
+}
+
 /*
  * A wake-up reaches an idle dedicated core as an NMI.  Vary the time since the
  * core last worked, so that some arrive in each step on the way to HLT; the
