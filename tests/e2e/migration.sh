@@ -2,8 +2,9 @@
 #
 # Runs inside an emulated host of 6 CPUs: a guest that counts its interrupts
 # moves, live and as a snapshot in a file, between dedicated cores and between
-# stock KVM and dedicated cores, and is reset; it must not notice. And what
-# others see of a local APIC is the same whoever drives it.
+# stock KVM and dedicated cores, is taken back to a snapshot of its own, and is
+# reset; it must not notice. And what others see of a local APIC is the same
+# whoever drives it.
 #
 #   VM_DEDICATED  vCPUs of two that must be in passthrough    (2)
 
@@ -38,9 +39,9 @@ verdict() {	# name
 		! grep -aq '^not ok' $VM_DIR/$1/serial
 }
 
-start_torture() {	# name, accelerator, interrupts
+start_torture() {	# name, accelerator, interrupts, moves
 	VM_ARGS=$DEVICES
-	vm_start "$1" "$2" irqs="$3" moves=1
+	vm_start "$1" "$2" irqs="$3" moves="${4:-1}"
 	ok "$1: the guest starts" vm_wait_for "$1" 90 '^# CPU 0 at 10%'
 	in_its_mode "$1" "$2"
 }
@@ -126,6 +127,54 @@ wait_and_continue() {	# name
 		vm_ask "$1" '{"execute":"cont"}' | grep return
 }
 
+# job NAME JOB COMMAND ARGUMENTS: start a QMP job and wait for it.
+job() {
+	vm_ask "$1" '{"execute":"'"$3"'","arguments":{"job-id":"'"$2"'",'"$4"'}}' |
+		grep return || return 1
+	_deadline=$(($(date +%s) + 60))
+	until _jobs=$(vm_ask "$1" '{"execute":"query-jobs"}') &&
+		echo "$_jobs" | grep '"status": "concluded"'; do
+		[ "$(date +%s)" -lt $_deadline ] || return 1
+		sleep 0.2
+	done
+	vm_ask "$1" '{"execute":"job-dismiss","arguments":{"id":"'"$2"'"}}'
+	! echo "$_jobs" | grep '"error"'
+}
+
+add_node() {	# name, arguments
+	vm_ask "$1" '{"execute":"blockdev-add","arguments":{'"$2"'}}' |
+		grep return
+}
+
+# An empty disk that no device uses, for snapshots: node "disk".
+add_disk() {	# name
+	_file='"driver":"file","filename":"/tmp/disk"'
+	job "$1" create-file blockdev-create \
+		'"options":{'"$_file"',"size":0}' &&
+	add_node "$1" "$_file"',"node-name":"file"' &&
+	job "$1" create-disk blockdev-create \
+		'"options":{"driver":"qcow2","file":"file","size":1048576}' &&
+	add_node "$1" '"driver":"qcow2","node-name":"disk","file":"file"'
+}
+
+internal_snapshot() {	# accelerator, interrupts
+	_title="savevm and loadvm, $1"
+	_what='"tag":"here","vmstate":"disk","devices":["disk"]'
+	# Both pause the guest.
+	start_torture src "$1" "$2" 2
+	ok "$_title: there is a disk" add_disk src
+	ok "$_title: the snapshot is taken" job src save snapshot-save "$_what"
+	_seen=$(vm_count src '^# CPU')
+	in_its_mode src "$1"
+	ok "$_title: the guest goes on" \
+		vm_wait_for src 60 '^# CPU' $((_seen + 2))
+	ok "$_title: the snapshot is loaded" job src load snapshot-load "$_what"
+	in_its_mode src "$1"
+	ok "$_title: nothing lost, doubled or early" verdict src
+	vm_kill src
+	rm -f /tmp/disk
+}
+
 reset() {	# accelerator, interrupts
 	start_torture src "$1" "$2"
 	vm_ask src '{"execute":"system_reset"}' >/dev/null
@@ -163,6 +212,7 @@ live hpkvm,cpus=2-3 hpkvm,cpus=4-5 60000
 live kvm hpkvm,cpus=2-3 40000
 live hpkvm,cpus=2-3 kvm 15000
 snapshot hpkvm,cpus=2-3 hpkvm,cpus=4-5 30000
+internal_snapshot hpkvm,cpus=2-3 30000
 reset hpkvm,cpus=2-3 20000
 for state in 0 1; do
 	lapic_of kvm $state
