@@ -6,14 +6,14 @@
  * interrupts that move, and a VM that is paused and whose state is read and
  * written over QMP.
  *
- *     host-storm PID CPUS SPARE-CPU SEED [QMP-SOCKET]
+ *     host-storm PID CPUS SPARE-CPU SEED [QMP-SOCKET [KIND...]]
  *
  * PID is the QEMU, CPUS a list such as 2,3, SPARE-CPU one that neither QEMU nor
- * the host needs. Ends when PID has ended or on SIGTERM, with one line per
- * kind: its name and how often it was done, or "unavailable" with the reason;
- * and "misrouted" for each device interrupt that was found on one of CPUS.
- * Status 0 whatever could be done: the caller knows which kinds it must insist
- * on. Needs root.
+ * the host needs; each KIND a name in kinds[], all without one. Ends when PID
+ * has ended or on SIGTERM, with one line per kind: its name and how often it
+ * was done, or "unavailable" with the reason; and "misrouted" for each device
+ * interrupt that was found on one of CPUS. Status 0 whatever could be done: the
+ * caller knows which kinds it must insist on. Needs root.
  * It must never change what outlives it: trace events, module parameters,
  * interrupt affinities and the spare CPU are put back.
  */
@@ -50,6 +50,7 @@ struct kind {
     bool (*once)(void);         /* false: unavailable, errno says why */
     void (*put_back)(void);     /* after the last, NULL: nothing to do */
     unsigned pause_us;          /* between two, at most; random */
+    bool wanted;
     uint64_t done;
     int error;
     pthread_t thread;
@@ -598,10 +599,34 @@ static void find_vcpus(void)
     }
 }
 
+/* Returns whether each name is known. */
+static bool want_kinds(int argc, char **argv)
+{
+    for (unsigned i = 0; i < N_KINDS; i++) {
+        kinds[i].wanted = !argc;
+    }
+    for (int a = 0; a < argc; a++) {
+        unsigned i = 0;
+
+        while (i < N_KINDS && strcmp(kinds[i].name, argv[a])) {
+            i++;
+        }
+        if (i == N_KINDS) {
+            fprintf(stderr, "host-storm: no kind is called '%s'\n", argv[a]);
+            return false;
+        }
+        kinds[i].wanted = true;
+    }
+    return true;
+}
+
 /* Waits for each kind to end, and says how it went. */
 static void report(void)
 {
     for (unsigned i = 0; i < N_KINDS; i++) {
+        if (!kinds[i].wanted) {
+            continue;
+        }
         pthread_join(kinds[i].thread, NULL);
         if (kinds[i].done) {
             printf("%s %llu\n", kinds[i].name,
@@ -623,7 +648,7 @@ int main(int argc, char **argv)
 
     if (argc < 5) {
         fprintf(stderr, "usage: host-storm PID CPUS SPARE-CPU SEED "
-                "[QMP-SOCKET]\n");
+                "[QMP-SOCKET [KIND...]]\n");
         return 2;
     }
     qemu = atoi(argv[1]);
@@ -631,6 +656,9 @@ int main(int argc, char **argv)
     spare_cpu = atoi(argv[3]);
     srand(atoi(argv[4]));
     qmp_path = argc > 5 ? argv[5] : NULL;
+    if (!want_kinds(argc > 6 ? argc - 6 : 0, argv + 6)) {
+        return 2;
+    }
     find_vcpus();
     find_irqs();
     if (!n_cpus || qemu <= 0) {
@@ -641,7 +669,8 @@ int main(int argc, char **argv)
     sigaction(SIGPIPE, &ignore, NULL);
 
     for (unsigned i = 0; i < N_KINDS; i++) {
-        if (pthread_create(&kinds[i].thread, NULL, storm, &kinds[i])) {
+        if (kinds[i].wanted &&
+            pthread_create(&kinds[i].thread, NULL, storm, &kinds[i])) {
             perror("host-storm: pthread_create");
             return 1;
         }
