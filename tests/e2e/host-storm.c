@@ -308,13 +308,15 @@ static bool pause_vm(void)
     return qmp("{\"execute\":\"cont\"}\n") && paused;
 }
 
-/* Keeps a CPU busy until *arg is no longer its number. */
+/* Keeps CPU *arg busy until that is -1, which may be before this has begun. */
 static void *run_on(void *arg)
 {
-    int *cpu = arg, mine = *cpu;
+    int *cpu = arg, mine = __atomic_load_n(cpu, __ATOMIC_RELAXED);
 
-    pin(mine);
-    while (__atomic_load_n(cpu, __ATOMIC_RELAXED) == mine) {
+    if (mine >= 0) {
+        pin(mine);
+    }
+    while (__atomic_load_n(cpu, __ATOMIC_RELAXED) >= 0) {
         __builtin_ia32_pause();
     }
     return NULL;
