@@ -64,13 +64,17 @@ migrate() {	# name, to where
 		grep return
 }
 
-migration_is() {	# name, status, seconds
-	_deadline=$(($(date +%s) + $3))
-	until vm_ask "$1" '{"execute":"query-migrate"}' |
-		grep "\"status\": \"$2\""; do
+# Ask until the answer, which is printed, matches.
+answers() {	# name, seconds, query, pattern
+	_deadline=$(($(date +%s) + $2))
+	until vm_ask "$1" '{"execute":"'"$3"'"}' | grep "$4"; do
 		[ "$(date +%s)" -lt $_deadline ] || return 1
 		sleep 0.2
 	done
+}
+
+migration_is() {	# name, status, seconds
+	answers "$1" "$3" query-migrate "\"status\": \"$2\""
 }
 
 quits() {	# name
@@ -131,12 +135,7 @@ wait_and_continue() {	# name
 job() {
 	vm_ask "$1" '{"execute":"'"$3"'","arguments":{"job-id":"'"$2"'",'"$4"'}}' |
 		grep return || return 1
-	_deadline=$(($(date +%s) + 60))
-	until _jobs=$(vm_ask "$1" '{"execute":"query-jobs"}') &&
-		echo "$_jobs" | grep '"status": "concluded"'; do
-		[ "$(date +%s)" -lt $_deadline ] || return 1
-		sleep 0.2
-	done
+	_jobs=$(answers "$1" 60 query-jobs '"status": "concluded"') || return 1
 	vm_ask "$1" '{"execute":"job-dismiss","arguments":{"id":"'"$2"'"}}'
 	! echo "$_jobs" | grep '"error"'
 }
