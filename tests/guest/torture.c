@@ -31,6 +31,7 @@
  *   drop=1         leaves out one interrupt of every source
  *   twice=1        repeats one of every source; both show that this guest
  *                  notices
+ *   until_wrong=1  ends as soon as one was lost, doubled or early
  * It must never touch another device than COM1, the PM timer, port 0x80, edu,
  * and the HPET.
  */
@@ -130,7 +131,7 @@ struct cpu {
 static struct channel channels[MAX_CPUS][256];  /* by target and vector */
 static struct cpu cpus[MAX_CPUS];
 static unsigned n_cpus, n_ready, n_sent, n_quiet;
-static bool go;
+static bool go, until_wrong, wrong;
 static const char *missing[N_SOURCES];  /* why a source is not there */
 static enum source source_of[256];
 static uint64_t quota;          /* what each CPU has to cause */
@@ -723,6 +724,24 @@ static void next_timer(struct cpu *c)
     }
 }
 
+/* Has anybody seen what must not be? Only asked with until_wrong. */
+static bool anything_wrong(unsigned self)
+{
+    const struct cpu *c = &cpus[self];
+    bool mine = c->early_deadline || c->early_count > moves ||
+                c->out_of_order;
+
+    for (unsigned vector = 0; vector < 256; vector++) {
+        const struct channel *ch = &channels[self][vector];
+
+        mine = mine || load(&ch->lost) || load(&ch->doubled);
+    }
+    if (mine) {
+        __atomic_store_n(&wrong, true, __ATOMIC_RELEASE);
+    }
+    return __atomic_load_n(&wrong, __ATOMIC_ACQUIRE);
+}
+
 static void run_cpu(unsigned self)
 {
     struct cpu *c = &cpus[self];
@@ -736,7 +755,8 @@ static void run_cpu(unsigned self)
         cpu_pause();
     }
 
-    while (load(&c->caused) < quota) {
+    while (load(&c->caused) < quota &&
+           !(until_wrong && anything_wrong(self))) {
         uint64_t tenth = load(&c->caused) * 10 / quota;
 
         next_timer(c);
@@ -894,6 +914,7 @@ void guest_main(void)
     uint64_t irqs = guest_param("irqs", 100000);
     uint64_t seed = guest_param("seed", 1);
 
+    until_wrong = guest_param("until_wrong", 0);
     n_cpus = cpu_count() < MAX_CPUS ? cpu_count() : MAX_CPUS;
     tsc_per_ms = calibrate();
     timer_per_ms = calibrate_timer();

@@ -1,0 +1,55 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+#
+# Runs inside the emulated host with the debug kernel, whose switches drop or
+# double one interrupt at a point where it changes hands (hpkvm_fault.c): the
+# guest that counts its interrupts must notice every time. Without this nobody
+# knows whether "0 lost, 0 doubled" means anything.
+
+. /host/tests/host/lib/tap.sh
+. /host/tests/host/lib/vm.sh
+. /host/tests/host/lib/torture.sh
+
+SWITCHES=/sys/kernel/debug/kvm_hpkvm
+# What makes interrupts change hands at every point.
+KINDS='read-msr signal-vcpu membarrier ask-for-lapic'
+# Interrupts at that point before the one that is hit.
+SPARED=10
+
+has_happened() {	# switch
+	_deadline=$(($(date +%s) + 120))
+	until [ "$(cat "$SWITCHES/$1")" = 0 ]; do
+		[ "$(date +%s)" -lt $_deadline ] || return 1
+		sleep 0.2
+	done
+}
+
+# Only what was done: a double is no loss, and the other way round.
+notices() {	# switch
+	torture_verdict "$1"
+	grep -a '^torture\|^# .* sent' $VM_DIR/$1/serial
+	case $1 in
+	drop_*) grep -aq '^torture: .* lost=1 doubled=0 ' $VM_DIR/$1/serial ;;
+	*) grep -aq '^torture: .* lost=0 \(doubled=1 early=0\|doubled=0 early=1\) ' \
+		$VM_DIR/$1/serial ;;
+	esac
+}
+
+mutate() {	# switch
+	torture_begin "$1" hpkvm,cpus=2-3 2 irqs=1000000 until_wrong=1 \
+		patience_ms=4000
+	# shellcheck disable=SC2086  # a list of words
+	torture_disturb "$1" $KINDS
+	echo $SPARED >$SWITCHES/$1
+	ok "$1: it happens" has_happened "$1"
+	ok "$1: the guest notices" notices "$1"
+	echo 0 >$SWITCHES/$1
+	vm_kill "$1"
+	wait $_storm
+}
+
+ok "the kernel has the switches" [ -d $SWITCHES ]
+for point in send inject capture promote demote; do
+	for mistake in drop double; do
+		mutate ${mistake}_$point
+	done
+done
