@@ -209,15 +209,32 @@ static bool all_bound(void)
 /* With cpus= a pin says nothing, and the timer never runs */
 static void watch_pins(HPKVMState *s)
 {
-    if (!s->nr_cores && !all_bound()) {
+    if (!s->nr_cores) {
         timer_mod(s->pin_timer, qemu_clock_get_ms(QEMU_CLOCK_REALTIME) +
                                 HPKVM_PIN_POLL_MS);
     }
 }
 
+static bool was_pinned(CPUState *cpu)
+{
+    int host_cpu;
+
+    if (!cpu->created) {
+        return false;
+    }
+    host_cpu = pinned_to(cpu->thread_id);
+    return host_cpu >= 0 && host_cpu != cpu->accel->host_cpu;
+}
+
+static void unbind_vcpu(CPUState *cpu, run_on_cpu_data data)
+{
+    hpkvm_vcpu_unbind(cpu);
+}
+
 /*
- * libvirt pins a hotplugged vCPU when it already runs, and the thread gets
- * no notice of it.  Looking from here does not make vCPUs exit.
+ * libvirt pins a hotplugged vCPU when it already runs, and may pin any vCPU
+ * anew; the thread gets no notice of it.  Looking from here does not make
+ * vCPUs exit.
  */
 static void pin_timer_cb(void *opaque)
 {
@@ -227,15 +244,15 @@ static void pin_timer_cb(void *opaque)
     if (!runstate_is_running()) {
         return;
     }
+    /* first all leave, so that two can change places */
     CPU_FOREACH(cpu) {
-        int host_cpu;
-
-        if (!cpu->created || cpu->accel->bound) {
-            continue;
+        if (was_pinned(cpu)) {
+            run_on_cpu(cpu, unbind_vcpu, RUN_ON_CPU_NULL);
         }
-        host_cpu = pinned_to(cpu->thread_id);
-        if (host_cpu >= 0 && host_cpu != cpu->accel->host_cpu) {
-            trace_hpkvm_pinned(cpu->cpu_index, host_cpu);
+    }
+    CPU_FOREACH(cpu) {
+        if (was_pinned(cpu)) {
+            trace_hpkvm_pinned(cpu->cpu_index, pinned_to(cpu->thread_id));
             run_on_cpu(cpu, bind_vcpu, RUN_ON_CPU_HOST_PTR(s));
         }
     }

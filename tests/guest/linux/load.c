@@ -24,7 +24,7 @@
 #define NSEC_PER_SEC		1000000000L
 #define NSEC_PER_MSEC		1000000L
 #define SLEEP_MSEC		1
-#define PING_MSEC		130
+#define PING_MSEC		100
 #define WORK_STEPS		2000
 #define QUIET_MSEC		100
 #define POLL_MSEC		250
@@ -69,16 +69,31 @@ static void wait_while_held(struct load *load)
 		sleep_msec(QUIET_MSEC / 4);
 }
 
-/* Sleep @msec after @next, and advance it: the rate holds on a slow host. */
-static void pace(struct load *load, struct timespec *next, long msec)
+static void advance(struct timespec *next, long nsec)
 {
-	next->tv_nsec += msec * NSEC_PER_MSEC;
+	next->tv_nsec += nsec;
 	next->tv_sec += next->tv_nsec / NSEC_PER_SEC;
 	next->tv_nsec %= NSEC_PER_SEC;
+}
+
+/*
+ * The CPUs' pings are spread over the period: if all pinged at once, all would
+ * be awake, and only an idle CPU takes an IPI to wake.
+ */
+static void begin_pace(struct cpu_load *me, struct timespec *next)
+{
+	clock_gettime(CLOCK_MONOTONIC, next);
+	advance(next, me->cpu * PING_MSEC * NSEC_PER_MSEC / me->load->cpus);
+}
+
+/* Sleep for a period after @next: the rate holds on a slow host. */
+static void pace(struct cpu_load *me, struct timespec *next)
+{
+	advance(next, PING_MSEC * NSEC_PER_MSEC);
 	clock_nanosleep(CLOCK_MONOTONIC, TIMER_ABSTIME, next, NULL);
-	if (atomic_load(&load->hold)) {
-		wait_while_held(load);
-		clock_gettime(CLOCK_MONOTONIC, next);
+	if (atomic_load(&me->load->hold)) {
+		wait_while_held(me->load);
+		begin_pace(me, next);
 	}
 }
 
@@ -113,9 +128,9 @@ static void *pinger(void *arg)
 	struct timespec next;
 	char byte = 0;
 
-	clock_gettime(CLOCK_MONOTONIC, &next);
+	begin_pace(me, &next);
 	for (;;) {
-		pace(me->load, &next, PING_MSEC);
+		pace(me, &next);
 		if (write(me->next->request[1], &byte, 1) != 1 ||
 		    read(me->next->reply[0], &byte, 1) != 1)
 			fail("guest: ping");

@@ -11,8 +11,8 @@ struct load;
  * load_start() - start the load on every online CPU
  *
  * Each CPU gets a thread that sleeps 1 ms and computes a little, over and over,
- * and one that exchanges a byte with the next CPU's thread every 130 ms (an IPI
- * each way, unless the other CPU is awake): with two CPUs, 30 IPIs a second.
+ * and one that exchanges a byte with the next CPU's thread every 100 ms (an IPI
+ * each way, unless the other CPU is awake): with two CPUs, up to 40 a second.
  * Returns a handle; the load never ends.
  *
  * Every thread is pinned.  Boot with isolcpus= for all CPUs but the first, or
