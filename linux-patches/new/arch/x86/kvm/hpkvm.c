@@ -827,35 +827,6 @@ bool __kvm_hpkvm_deliver(struct kvm_vcpu *vcpu, int trig_mode, int vector)
 }
 EXPORT_SYMBOL_GPL(__kvm_hpkvm_deliver);
 
-static int highest_in_service(void)
-{
-	int i;
-
-	for (i = DEDICATED_APIC_WORDS - 1; i >= 0; i--) {
-		u32 word = native_apic_msr_read(APIC_ISR + i * 0x10);
-
-		if (word)
-			return i * 32 + __fls(word);
-	}
-	return -1;
-}
-
-/* Interrupts disabled, on the core. */
-static int physical_eoi(struct dedicated_cpu *d)
-{
-	int vector = d->aside;
-
-	/* Class 15: nothing that is in service can be above it. */
-	if (vector) {
-		d->aside = 0;
-		return vector;
-	}
-	vector = highest_in_service();
-	if (vector >= 0)
-		native_apic_msr_write(APIC_EOI, APIC_EOI_ACK);
-	return vector;
-}
-
 /* Return true if the EOI is dealt with, false if stock KVM goes on with it. */
 static bool intercepted_eoi(struct kvm_vcpu *vcpu)
 {
@@ -863,7 +834,7 @@ static bool intercepted_eoi(struct kvm_vcpu *vcpu)
 	int vector;
 
 	local_irq_disable();
-	vector = physical_eoi(this_cpu_ptr(&dedicated_cpu));
+	vector = dedicated_cpu_eoi();
 	local_irq_enable();
 
 	++vcpu->stat.hpkvm_eoi_exits;

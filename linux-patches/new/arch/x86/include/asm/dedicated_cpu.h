@@ -41,6 +41,7 @@ struct task_struct;
  * @timer_held: LVTT was masked because its vector was captured
  * @aside: class-15 vector taken out of the ISR, 0 if none; the guest is in its
  *	handler and runs with the gate shut until it signals EOI
+ * @ending: an EOI of the guest's is being done: nothing is set aside meanwhile
  * @captured: guest vectors that came in through the gate
  * @nmi_sent: NMIs sent, counted before they leave, by any CPU
  * @nmi_claimed: the @nmi_sent that was seen last
@@ -58,6 +59,7 @@ struct dedicated_cpu {
 	bool host_vector_caught;
 	bool timer_held;
 	u8 aside;
+	bool ending;
 	DECLARE_BITMAP(captured, NR_VECTORS);
 	atomic_t nmi_sent;
 	int nmi_claimed;
@@ -81,6 +83,7 @@ void dedicated_cpu_unpin(struct task_struct *task, unsigned int cpu,
 int dedicated_cpu_host_unsuitable(struct dedicated_refusal *why);
 bool dedicated_cpu_timer_rate_ok(unsigned int cpu, u32 ns_per_count);
 void dedicated_cpu_drain(u32 *irr, u32 *isr);
+int dedicated_cpu_eoi(void);
 bool dedicated_cpu_may_enter(void);
 
 /* Internal to kernel/apic: the two halves of the host side. */

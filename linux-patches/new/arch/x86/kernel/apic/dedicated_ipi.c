@@ -68,7 +68,8 @@ static void dedicated_set_aside(struct dedicated_cpu *d)
 {
 	u32 isr = native_apic_msr_read(APIC_ISR + 0x70) & 0xffff0000;
 
-	if (!isr)
+	/* What dedicated_cpu_eoi() is just ending is not in the way for long. */
+	if (!isr || READ_ONCE(d->ending))
 		return;
 	d->aside = 224 + __fls(isr);
 	native_apic_msr_write(APIC_EOI, APIC_EOI_ACK);
@@ -328,6 +329,49 @@ bool dedicated_capture(u32 vector)
 	apic_eoi();
 	return true;
 }
+
+static int highest_in_service(void)
+{
+	int i;
+
+	for (i = DEDICATED_APIC_WORDS - 1; i >= 0; i--) {
+		u32 word = native_apic_msr_read(APIC_ISR + i * 0x10);
+
+		if (word)
+			return i * 32 + __fls(word);
+	}
+	return -1;
+}
+
+/**
+ * dedicated_cpu_eoi - do what the guest's EOI would have done
+ *
+ * Called on a leased CPU with interrupts disabled and the guest not running.
+ * An NMI that set a vector aside between two steps would make the EOI another
+ * vector's, or nobody's.
+ *
+ * Return: the vector that was in service, -1 if there was none.
+ */
+int dedicated_cpu_eoi(void)
+{
+	struct dedicated_cpu *d = this_cpu_ptr(&dedicated_cpu);
+	int vector;
+
+	lockdep_assert_irqs_disabled();
+	WRITE_ONCE(d->ending, true);
+	/* Class 15: nothing that is in service can be above it. */
+	vector = READ_ONCE(d->aside);
+	if (vector) {
+		WRITE_ONCE(d->aside, 0);
+	} else {
+		vector = highest_in_service();
+		if (vector >= 0)
+			native_apic_msr_write(APIC_EOI, APIC_EOI_ACK);
+	}
+	WRITE_ONCE(d->ending, false);
+	return vector;
+}
+EXPORT_SYMBOL_GPL(dedicated_cpu_eoi);
 
 /**
  * dedicated_cpu_may_enter - may this CPU enter its guest now?

@@ -19,8 +19,11 @@
 #define TIMER_VECTOR	0x61
 #define SELF_VECTOR	0x52
 #define IPI_VECTOR	0x83	/* + vCPU number */
+#define LEVEL_VECTOR	0xf1	/* of the host vector's class */
+#define LEVEL_GSI	20	/* the IOAPIC's only */
 
 #define NR_IRQS		1000
+#define NR_LEVEL_IRQS	20000
 #define TIMER_US	200
 #define NR_VCPUS	2
 
@@ -96,6 +99,7 @@ FIXTURE_SETUP(smoke)
 	}
 	vm_install_exception_handler(m->vm, TIMER_VECTOR, guest_irq_handler);
 	vm_install_exception_handler(m->vm, SELF_VECTOR, guest_irq_handler);
+	vm_install_exception_handler(m->vm, LEVEL_VECTOR, guest_irq_handler);
 }
 
 FIXTURE_TEARDOWN(smoke)
@@ -241,6 +245,25 @@ static void guest_ping_pong(uint32_t me)
 			guest_send(0, i);
 	}
 	guest_finish(IPI_VECTOR + me);
+}
+
+/* The line stays up: each EOI, which exits, brings the next. */
+static void guest_level(void)
+{
+	uint64_t end = 0, seen = 0, now;
+
+	guest_init();
+	GUEST_SYNC(0);
+	asm volatile("sti");
+	while (seen < NR_LEVEL_IRQS) {
+		now = READ_ONCE(hits[LEVEL_VECTOR]);
+		if (now != seen || !end)
+			end = rdtsc() + WAIT_SECONDS * 1000ull * guest_tsc_khz;
+		__GUEST_ASSERT(rdtsc() < end, "no more after %lu", now);
+		seen = now;
+		cpu_relax();
+	}
+	GUEST_DONE();
 }
 
 enum disturbance {
@@ -515,6 +538,51 @@ TEST_F_TIMEOUT(smoke, get_lapic_from_elsewhere, 60)
 	EXPECT_EQ(0, *(uint32_t *)(lapic.regs + APIC_TASKPRI));
 	EXPECT_EQ(TDCR_DIV_1, *(uint32_t *)(lapic.regs + APIC_TDCR));
 	EXPECT_EQ(0, *(uint32_t *)(lapic.regs + APIC_IRR + 0x20));
+}
+
+static void route_level_line(struct kvm_vm *vm)
+{
+	struct kvm_irqchip chip = { .chip_id = KVM_IRQCHIP_IOAPIC };
+
+	vm_ioctl(vm, KVM_GET_IRQCHIP, &chip);
+	chip.chip.ioapic.redirtbl[LEVEL_GSI].bits = 0;
+	chip.chip.ioapic.redirtbl[LEVEL_GSI].fields.vector = LEVEL_VECTOR;
+	chip.chip.ioapic.redirtbl[LEVEL_GSI].fields.trig_mode = 1;
+	vm_ioctl(vm, KVM_SET_IRQCHIP, &chip);
+}
+
+/*
+ * The EOI of a level-triggered interrupt exits, and an NMI may come at any step
+ * of its handling.  One that took the vector aside at the wrong moment made the
+ * EOI vanish, and no interrupt ever reached the guest again.
+ */
+TEST_F_TIMEOUT(smoke, level_amid_host_calls, 300)
+{
+	struct machine *m = &self->m;
+	char path[32];
+	struct runner r;
+	uint64_t tsc;
+	long calls;
+	int fd;
+
+	snprintf(path, sizeof(path), "/dev/cpu/%u/msr", m->cores[0]);
+	fd = open(path, O_RDONLY);
+	if (fd < 0)
+		SKIP(return, "%s: %s", path, strerror(errno));
+
+	route_level_line(m->vm);
+	vcpu_arch_set_entry_point(m->vcpus[0], guest_level);
+	start(&r, m->vcpus[0], m->cores[0], m->passthrough, NOTHING);
+	for (calls = 0; !READ_ONCE(r.done); calls++) {
+		/* Until the guest has enabled its local APIC it is ignored. */
+		kvm_irq_line(m->vm, LEVEL_GSI, 1);
+		/* Each is a function call on the core. */
+		TEST_ASSERT_EQ(pread(fd, &tsc, sizeof(tsc), MSR_IA32_TSC),
+			       sizeof(tsc));
+	}
+	finish(&r);
+	close(fd);
+	printf("# %ld calls\n", calls);
 }
 
 TEST_HARNESS_MAIN
