@@ -23,7 +23,7 @@
 #define LEVEL_GSI	20	/* the IOAPIC's only */
 
 #define NR_IRQS		1000
-#define NR_LEVEL_IRQS	20000
+#define NR_LEVEL_IRQS	5000
 #define TIMER_US	200
 #define NR_VCPUS	2
 
