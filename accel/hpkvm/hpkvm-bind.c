@@ -226,6 +226,13 @@ static bool was_pinned(CPUState *cpu)
     return host_cpu >= 0 && host_cpu != cpu->accel->host_cpu;
 }
 
+/* Refused a core that another vCPU, perhaps one of ours, had */
+static bool waits_for_core(CPUState *cpu)
+{
+    return cpu->created && !cpu->accel->bound &&
+           cpu->accel->reason == HPKVM_REASON_CPU_LEASED;
+}
+
 static void unbind_vcpu(CPUState *cpu, run_on_cpu_data data)
 {
     hpkvm_vcpu_unbind(cpu);
@@ -239,6 +246,7 @@ static void unbind_vcpu(CPUState *cpu, run_on_cpu_data data)
 static void pin_timer_cb(void *opaque)
 {
     HPKVMState *s = opaque;
+    bool left = false;
     CPUState *cpu;
 
     if (!runstate_is_running()) {
@@ -246,12 +254,13 @@ static void pin_timer_cb(void *opaque)
     }
     /* first all leave, so that two can change places */
     CPU_FOREACH(cpu) {
-        if (was_pinned(cpu)) {
+        if (was_pinned(cpu) && cpu->accel->bound) {
             run_on_cpu(cpu, unbind_vcpu, RUN_ON_CPU_NULL);
+            left = true;
         }
     }
     CPU_FOREACH(cpu) {
-        if (was_pinned(cpu)) {
+        if (was_pinned(cpu) || (left && waits_for_core(cpu))) {
             trace_hpkvm_pinned(cpu->cpu_index, pinned_to(cpu->thread_id));
             run_on_cpu(cpu, bind_vcpu, RUN_ON_CPU_HOST_PTR(s));
         }

@@ -49,6 +49,22 @@ ok "pinned: both vCPUs are in passthrough" vm_dedicated pinned 2
 ok "pinned: vCPU 0 owns CPU 3" vm_says pinned \
 	'"host-cpu": 3[^}]*"cpu-index": 0\|"cpu-index": 0[^}]*"host-cpu": 3'
 
+# virsh vcpupin on a running VM, one vCPU after the other: they change places.
+swapped() {
+	_deadline=$(($(date +%s) + 20))
+	until vm_says pinned '"host-cpu": 2[^}]*"cpu-index": 0\|"cpu-index": 0[^}]*"host-cpu": 2' &&
+		vm_dedicated pinned 2; do
+		[ "$(date +%s)" -lt $_deadline ] || return 1
+		sleep 0.5
+	done
+}
+
+ok "pinned: vCPU 0 gets another mask" taskset -p 4 "$(vcpu_tid pinned 0)"
+sleep 2
+ok "pinned: vCPU 1 gets another mask" taskset -p 8 "$(vcpu_tid pinned 1)"
+ok "pinned: they have changed places" swapped
+ok "pinned: the guest moves on there" moves_on pinned
+
 # The cores are taken: another VM does without, or does not start.
 VM_ARGS=
 vm_start second hpkvm,cpus=2-3 forever

@@ -862,6 +862,39 @@ static void test_pinned_later(void)
     assert_stderr("hpkvm: ", 2);
 }
 
+/* A pin that changes takes the vCPU along; two may change places */
+static void test_pinned_elsewhere(void)
+{
+    g_autofree char *bind0 = NULL, *bind1 = NULL;
+    QTestState *qts;
+    int cpus[2];
+
+    if (!two_cpus(cpus)) {
+        return;
+    }
+    qts = start_vm(&patched, "", "-smp 2 -S");
+    pin(vcpu_tid(qts, 0), cpus[0]);
+    pin(vcpu_tid(qts, 1), cpus[1]);
+    qtest_qmp_assert_success(qts, "{ 'execute': 'cont' }");
+    wait_for_log("RUN vcpu=0\n");
+    wait_for_log("RUN vcpu=1\n");
+    assert_bound(qts, 0, cpus[0]);
+    assert_bound(qts, 1, cpus[1]);
+    assert_log("BIND", 2);
+
+    pin(vcpu_tid(qts, 0), cpus[1]);
+    pin(vcpu_tid(qts, 1), cpus[0]);
+    bind0 = g_strdup_printf("BIND vcpu=0 cpu=%d", cpus[1]);
+    bind1 = g_strdup_printf("BIND vcpu=1 cpu=%d", cpus[0]);
+    wait_for_log(bind0);
+    wait_for_log(bind1);
+    assert_bound(qts, 0, cpus[1]);
+    assert_bound(qts, 1, cpus[0]);
+    assert_log("UNBIND vcpu=0", 1);
+    assert_log("UNBIND vcpu=1", 1);
+    qtest_quit(qts);
+}
+
 /* A pin that is refused is not asked for again and again */
 static void test_pinned_refused(void)
 {
@@ -1226,6 +1259,7 @@ int main(int argc, char **argv)
     qtest_add_func("hpkvm/bind/unpinned-must", test_unpinned_must);
     qtest_add_func("hpkvm/bind/pinned", test_pinned);
     qtest_add_func("hpkvm/bind/pinned-later", test_pinned_later);
+    qtest_add_func("hpkvm/bind/pinned-elsewhere", test_pinned_elsewhere);
     qtest_add_func("hpkvm/bind/pinned-refused", test_pinned_refused);
     qtest_add_func("hpkvm/bind/emulator-confined", test_emulator_confined);
     qtest_add_func("hpkvm/hotplug/list", test_hotplug);
