@@ -41,8 +41,8 @@ mutate() {	# switch
 	torture_disturb "$1" $KINDS
 	echo $SPARED >$SWITCHES/$1
 	ok "$1: it happens" has_happened "$1"
-	ok "$1: the guest notices" notices "$1"
 	echo 0 >$SWITCHES/$1
+	ok "$1: the guest notices" notices "$1"
 	vm_kill "$1"
 	wait $_storm
 }
