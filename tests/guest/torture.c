@@ -731,7 +731,8 @@ static bool anything_wrong(unsigned self)
     /* The timer that fires all the time: timer_stop() counts what is lost. */
     bool mine = c->early_deadline || c->early_count > moves ||
                 c->out_of_order ||
-                (c->timer != PERIODIC && rdtsc() - c->last_tick > patience);
+                (c->timer_on && c->timer != PERIODIC &&
+                 rdtsc() - c->last_tick > patience);
 
     for (unsigned vector = 0; vector < 256; vector++) {
         const struct channel *ch = &channels[self][vector];
