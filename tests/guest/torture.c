@@ -728,11 +728,12 @@ static void next_timer(struct cpu *c)
 static bool anything_wrong(unsigned self)
 {
     const struct cpu *c = &cpus[self];
-    /* The timer that fires all the time: timer_stop() counts what is lost. */
-    bool mine = c->early_deadline || c->early_count > moves ||
-                c->out_of_order ||
-                (c->timer_on && c->timer != PERIODIC &&
-                 rdtsc() - c->last_tick > patience);
+    uint64_t last_tick = load(&c->last_tick);
+    /* A timer that fires all the time: timer_stop() counts what is lost. */
+    bool timer_died = c->timer_on && c->timer != PERIODIC &&
+                      rdtsc() - last_tick > patience;
+    bool mine = timer_died || c->early_deadline || c->early_count > moves ||
+                c->out_of_order;
 
     for (unsigned vector = 0; vector < 256; vector++) {
         const struct channel *ch = &channels[self][vector];
