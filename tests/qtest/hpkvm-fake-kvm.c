@@ -187,6 +187,12 @@ static int get_supported_cpuid(struct kvm_cpuid2 *cpuid)
         } else {
             __cpuid_count(leaves[i], 0, e->eax, e->ebx, e->ecx, e->edx);
         }
+        if (leaves[i] == 0xd) {
+            /* up to AVX: more needs more room than KVM_GET_XSAVE has */
+            e->eax &= 7;
+            e->ebx = e->ecx = 832;
+            e->edx = 0;
+        }
     }
     cpuid->nent = nent;
     return 0;
