@@ -3,8 +3,8 @@
  * Makes a host do to some of its CPUs, and to one QEMU, all that interrupts a
  * CPU: function calls, TLB flushes, memory barriers, code patching, workqueues,
  * signals, competing threads, NMIs, a CPU that leaves and comes back, device
- * interrupts that move, and a VM that is paused and whose state is read and
- * written over QMP.
+ * interrupts that move, and a VM that is paused, whose state is read and
+ * written over QMP, and whose vCPUs are pinned elsewhere.
  *
  *     host-storm PID CPUS SPARE-CPU SEED [QMP-SOCKET [KIND...]]
  *
@@ -346,6 +346,43 @@ static bool order_memory(void)
     return ok;
 }
 
+/* The one CPU that vCPU @i may run on, or -1. */
+static int vcpu_cpu(unsigned i)
+{
+    cpu_set_t set;
+    int cpu = 0;
+
+    if (sched_getaffinity(vcpus[i], sizeof(set), &set) ||
+        CPU_COUNT(&set) != 1) {
+        return -1;
+    }
+    while (!CPU_ISSET(cpu, &set)) {
+        cpu++;
+    }
+    return cpu;
+}
+
+/* A vCPU goes to a CPU of ours that none has. QEMU looks once a second. */
+static bool repin(void)
+{
+    unsigned vcpu = rand() % (n_vcpus ? n_vcpus : 1);
+    int cpu = any_cpu();
+    cpu_set_t set;
+
+    if (n_cpus <= (int)n_vcpus) {
+        errno = EBUSY;
+        return false;
+    }
+    for (unsigned i = 0; i < n_vcpus; i++) {
+        if (vcpu_cpu(i) == cpu) {
+            return true;
+        }
+    }
+    CPU_ZERO(&set);
+    CPU_SET(cpu, &set);
+    return !sched_setaffinity(vcpus[vcpu], sizeof(set), &set);
+}
+
 /* The spare CPU's timers, interrupts and work go elsewhere, and it returns. */
 static bool spare_online(bool online)
 {
@@ -521,6 +558,8 @@ static struct kind kinds[] = {
     { .name = "write-state", .once = write_state,
       .pause_us = 100000 },
     { .name = "pause", .once = pause_vm,
+      .pause_us = 2000000 },
+    { .name = "repin", .once = repin,
       .pause_us = 2000000 },
     { .name = "move-irqs", .once = move_irq, .put_back = put_irqs_back,
       .pause_us = 20000 },

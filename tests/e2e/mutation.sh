@@ -39,7 +39,7 @@ mutate() {	# switch
 	torture_begin "$1" hpkvm,cpus=2-3 2 irqs=1000000 until_wrong=1 \
 		patience_ms=4000
 	# shellcheck disable=SC2086  # a list of words
-	torture_disturb "$1" $KINDS
+	torture_disturb "$1" 2,3 $KINDS
 	echo $SPARED >$SWITCHES/$1
 	ok "$1: it happens" has_happened "$1"
 	echo 0 >$SWITCHES/$1

@@ -1,11 +1,12 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 #
-# Runs inside the emulated host: the guest that counts its interrupts, under
-# stock KVM and on dedicated cores, left alone, with the host sending IPIs to
-# the cores all the time, and with the host in a storm.
+# Runs inside an emulated host of 6 CPUs: the guest that counts its interrupts,
+# under stock KVM and on dedicated cores, left alone, with the host sending IPIs
+# to the cores all the time, while its vCPUs move from core to core, and with the
+# host in a storm.
 #
 #   IRQS          interrupts that a guest causes at least while it gets IPIs;
-#                 a fifth of that when left alone, and as many in a storm
+#                 a fifth of that in each of the other runs
 #   STORM_TOO     0 leaves out the storm                              (1)
 #   SEED          of the guests and of what the host does             (1)
 #   VM_DEDICATED  vCPUs of two that must be in passthrough            (2)
@@ -41,20 +42,51 @@ torture_end kvm
 torture_begin quiet $ACCEL "$VM_DEDICATED" irqs=$((IRQS / 5))
 torture_end quiet
 
+VM_SMP=4 torture_begin four hpkvm,cpus=2-5 $((VM_DEDICATED * 2)) \
+	irqs=$((IRQS / 5))
+torture_end four
+
 torture_begin ipis $ACCEL "$VM_DEDICATED" irqs="$IRQS"
 # shellcheck disable=SC2086  # a list of words
-torture_disturb ipis $IPIS
+torture_disturb ipis 2,3 $IPIS
 torture_end ipis
 # shellcheck disable=SC2086
 torture_disturbed ipis $IPIS
 
+# Without cpus= a vCPU goes where its thread is pinned.
+pin() {	# name, core of the first vCPU, of the second
+	_cpu=$2
+	for _task in /proc/$(vm_pid "$1")/task/*; do
+		grep -q '^CPU [0-9]*/KVM' "$_task/comm" || continue
+		taskset -p $(printf %x $((1 << _cpu))) "${_task##*/}"
+		_cpu=$3
+	done
+}
+
+has_moved() {	# name, times
+	[ "$(grep -c 'vCPUs own a core' $VM_DIR/$1/log)" -ge "$2" ]
+}
+
+if [ "$VM_DEDICATED" -ne 0 ]; then
+	torture_begin moving hpkvm 0 irqs=$((IRQS / 5))
+	pin moving 2 3
+	ok "moving: its vCPUs are in passthrough" vm_dedicated moving 2
+	# shellcheck disable=SC2086
+	torture_disturb moving 2,3,4,5 $IPIS ask-for-lapic repin
+	torture_end moving
+	# shellcheck disable=SC2086
+	torture_disturbed moving $IPIS ask-for-lapic repin
+	ok "moving: its vCPUs went from core to core" has_moved moving 4
+	grep 'vCPUs own a core' $VM_DIR/moving/log | sed 's/^/# /'
+fi
+
 if [ "${STORM_TOO:-1}" -ne 0 ]; then
 	torture_begin storm $ACCEL "$VM_DEDICATED" irqs=$((IRQS / 5))
-	torture_disturb storm
+	torture_disturb storm 2,3
 	torture_end storm
 	# shellcheck disable=SC2086
 	torture_disturbed storm $STORM
 fi
-for core in 2 3; do
+for core in 2 3 4 5; do
 	ok "core $core serves the host afterwards" "$FILES/core-check" $core
 done

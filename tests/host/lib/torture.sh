@@ -11,16 +11,22 @@ SEED=${SEED:-1}
 # Seconds without a word from a guest that runs.
 TORTURE_SILENCE=600
 VM_KERNEL=$FILES/torture.elf
-_torture_devices='-global hpet.msi=on -global hpet.timers=8'
-for _slot in 4 5 6 7; do
-	_torture_devices="$_torture_devices -device edu,addr=0x$_slot"
-done
+
+# An HPET with timers for four vCPUs, and two edus for each vCPU there is.
+_torture_devices() {
+	_devices='-global hpet.msi=on -global hpet.timers=8'
+	for _slot in 4 5 6 7 8 9 a b; do
+		_devices="$_devices -device edu,addr=0x$_slot"
+		[ "$_slot" != $((2 * ${VM_SMP:-2} + 3)) ] || break
+	done
+	echo "$_devices"
+}
 
 # torture_begin NAME ACCEL DEDICATED ARGUMENT...: start the guest, and see that
 # DEDICATED of its vCPUs are in passthrough.
 torture_begin() {
 	_title=$1 _dedicated=$3
-	VM_ARGS="$_torture_devices -qmp unix:/tmp/$1.qmp,server=on,wait=off"
+	VM_ARGS="$(_torture_devices) -qmp unix:/tmp/$1.qmp,server=on,wait=off"
 	_accel=$2
 	shift 3
 	vm_start "$_title" "$_accel" seed="$SEED" "$@"
@@ -56,12 +62,12 @@ torture_end() {
 	vm_kill "$1"
 }
 
-# torture_disturb NAME [KIND...]: the host does this to cores 2 and 3 until
+# torture_disturb NAME CORES [KIND...]: the host does this to CORES (2,3) until
 # QEMU ends; the kinds are host-storm's, all of them without one.
 torture_disturb() {
-	_title=$1
-	shift
-	"$FILES/host-storm" "$(vm_pid "$_title")" 2,3 1 "$SEED" \
+	_title=$1 _cores=$2
+	shift 2
+	"$FILES/host-storm" "$(vm_pid "$_title")" "$_cores" 1 "$SEED" \
 		"/tmp/$_title.qmp" "$@" >/tmp/storm 2>&1 &
 	_storm=$!
 }

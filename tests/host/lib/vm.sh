@@ -40,9 +40,17 @@ vm_start() {
 	vm_qmp "$_name" '{"execute":"qmp_capabilities"}'
 }
 
-# One descriptor for each of up to five names: 5 to 9, by order of first use.
+# One descriptor for each of up to five names: 5 to 9, by the line where the
+# name stands; "-" is a line that is free.
 _vm_fd() {
-	grep -qsx "$1" /tmp/vm-names || echo "$1" >>/tmp/vm-names
+	if ! grep -qsx "$1" /tmp/vm-names; then
+		_free=$(grep -snxm1 - /tmp/vm-names | cut -d: -f1)
+		if [ -n "$_free" ]; then
+			sed -i "${_free}s/.*/$1/" /tmp/vm-names
+		else
+			echo "$1" >>/tmp/vm-names
+		fi
+	fi
 	echo $((4 + $(grep -nx "$1" /tmp/vm-names | cut -d: -f1)))
 }
 
@@ -108,6 +116,7 @@ vm_wait_end() {
 vm_kill() {
 	kill -s "${2:-KILL}" "$(vm_pid "$1")" 2>/dev/null
 	wait "$(vm_pid "$1")" 2>/dev/null
+	sed -i "s/^$1\$/-/" /tmp/vm-names
 	return 0
 }
 
