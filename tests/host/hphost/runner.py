@@ -108,7 +108,12 @@ def _follow(process, run_dir, limit):
         time.sleep(POLL_SECONDS)
 
 
-def _verdict(run_dir, in_time, limit):
+def _ending(status):
+    """How the emulator ended: a host that resets itself ends it with 0."""
+    return f'signal {-status}' if status < 0 else f'status {status}'
+
+
+def _verdict(run_dir, in_time, limit, emulator_status):
     """Status of a finished run; says why when it is one of ours."""
     console = _read(f'{run_dir}/console') + _read(f'{run_dir}/dmesg')
     status_text = _read(f'{run_dir}/status').strip()
@@ -120,7 +125,8 @@ def _verdict(run_dir, in_time, limit):
         return COMPLAINED
     if in_time and status_text:
         return int(status_text)
-    _say('the host ended before the command did; its last words:' if in_time
+    _say(f'the host ended ({_ending(emulator_status)}) before the command did; '
+         'its last words:' if in_time
          else f'time limit of {limit} s reached; the last words of the host:')
     for line in (_read(f'{run_dir}/qemu.log') + console).splitlines()[-10:]:
         print(f'    {line}', file=sys.stderr)
@@ -141,7 +147,8 @@ def run(options):
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))
     try:
         in_time = _follow(process, run_dir, options.timeout)
-        status = _verdict(run_dir, in_time, options.timeout)
+        status = _verdict(run_dir, in_time, options.timeout,
+                          process.returncode)
     finally:
         if process.poll() is None:
             process.kill()
