@@ -58,7 +58,7 @@ pin() {	# name, core of the first vCPU, of the second
 	_cpu=$2
 	for _task in /proc/$(vm_pid "$1")/task/*; do
 		grep -q '^CPU [0-9]*/KVM' "$_task/comm" || continue
-		taskset -p $(printf %x $((1 << _cpu))) "${_task##*/}"
+		taskset -p $(printf %x $((1 << _cpu))) "${_task##*/}" >/dev/null
 		_cpu=$3
 	done
 }
