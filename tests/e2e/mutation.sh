@@ -51,6 +51,12 @@ mutate() {	# switch
 ok "the kernel has the switches" [ -d $SWITCHES ]
 for point in send inject capture promote demote; do
 	for mistake in drop double; do
+		# The switch repeats it too early.
+		if [ $mistake-$point = double-demote ]; then
+			echo "ok - double_demote # SKIP the second merges" \
+				"with the first, which waits in KVM's IRR"
+			continue
+		fi
 		mutate ${mistake}_$point
 	done
 done
