@@ -87,13 +87,14 @@ static bool write_file(const char *path, const char *text)
     return ok;
 }
 
-static bool pin(int cpu)
+/* Task 0 is the caller. */
+static bool pin(pid_t task, int cpu)
 {
     cpu_set_t set;
 
     CPU_ZERO(&set);
     CPU_SET(cpu, &set);
-    return !sched_setaffinity(0, sizeof(set), &set);
+    return !sched_setaffinity(task, sizeof(set), &set);
 }
 
 /* ---- The kinds ---- */
@@ -166,7 +167,7 @@ static bool compete(void)
 {
     struct timespec t0, t;
 
-    if (!pin(any_cpu())) {
+    if (!pin(0, any_cpu())) {
         return false;
     }
     clock_gettime(CLOCK_MONOTONIC, &t0);
@@ -180,7 +181,7 @@ static bool compete(void)
 /* Unmapping what a thread on another CPU shares: a TLB flush there. */
 static void *share_address_space(void *arg)
 {
-    pin((intptr_t)arg);
+    pin(0, (intptr_t)arg);
     while (!stop) {
         usleep(200);
     }
@@ -314,7 +315,7 @@ static void *run_on(void *arg)
     int *cpu = arg, mine = __atomic_load_n(cpu, __ATOMIC_RELAXED);
 
     if (mine >= 0) {
-        pin(mine);
+        pin(0, mine);
     }
     while (__atomic_load_n(cpu, __ATOMIC_RELAXED) >= 0) {
         __builtin_ia32_pause();
@@ -367,7 +368,6 @@ static bool repin(void)
 {
     unsigned vcpu = rand() % (n_vcpus ? n_vcpus : 1);
     int cpu = any_cpu();
-    cpu_set_t set;
 
     if (n_cpus <= (int)n_vcpus) {
         errno = EBUSY;
@@ -378,9 +378,7 @@ static bool repin(void)
             return true;
         }
     }
-    CPU_ZERO(&set);
-    CPU_SET(cpu, &set);
-    return !sched_setaffinity(vcpus[vcpu], sizeof(set), &set);
+    return pin(vcpus[vcpu], cpu);
 }
 
 /* The spare CPU's timers, interrupts and work go elsewhere, and it returns. */

@@ -4,10 +4,8 @@
  * one has serialized itself: from then on the other must execute the new code
  * (Intel SDM 9.1.3, AMD APM vol. 2, 7.6.1), as the kernels of all operating
  * systems count on that patch themselves. An emulator that translates code may
- * keep what it translated while the old bytes were still there.
- *
- * The race is narrow: needs a thread for each CPU, and is met more often when
- * these have to wait for their turn.
+ * keep what it translated while the old bytes were still there. Only one with a
+ * thread for each CPU can get this wrong.
  */
 #include "guest.h"
 
