@@ -35,18 +35,6 @@ static void load_x87(unsigned index)
     }
 }
 
-static bool arrives(unsigned want)
-{
-    uint64_t end = rdtsc() + PATIENCE;
-
-    while (hits != want) {
-        if (rdtsc() > end) {
-            return false;
-        }
-    }
-    return true;
-}
-
 void guest_main(void)
 {
     unsigned rounds = 0, early = 0, late = 0;
@@ -65,10 +53,10 @@ void guest_main(void)
         unsigned want = hits + 1;
 
         clgi();
-        apic_icr(cpu_apic_id(0), APIC_ICR_ASSERT | VEC);
+        apic_self_ipi(VEC);
         early += hits == want;
         stgi();
-        while (!arrives(want)) {
+        while (!becomes(&hits, want, PATIENCE)) {
             late++;
             stgi();
         }

@@ -40,18 +40,6 @@ static void guest_writes_cr8(void)
     vmmcall();
 }
 
-static bool arrives(unsigned want)
-{
-    uint64_t end = rdtsc() + PATIENCE;
-
-    while (hits != want) {
-        if (rdtsc() > end) {
-            return false;
-        }
-    }
-    return true;
-}
-
 /* A lost one stays in the IRR: the next makes its CPU look there again. */
 static void send(unsigned index)
 {
@@ -68,7 +56,7 @@ static void send(unsigned index)
         }
         sent++;
         apic_icr(cpu_apic_id(0), APIC_ICR_ASSERT | VEC);
-        while (!arrives(want)) {
+        while (!becomes(&hits, want, PATIENCE)) {
             lost++;
             apic_icr(cpu_apic_id(0), APIC_ICR_ASSERT | VEC);
         }

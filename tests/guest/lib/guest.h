@@ -67,6 +67,20 @@ static inline uint64_t rdtsc(void)
     return (uint64_t)hi << 32 | lo;
 }
 
+/* Spin until *@counter is @want; false after @ticks of the TSC. */
+static inline bool becomes(const volatile unsigned *counter, unsigned want,
+                           uint64_t ticks)
+{
+    uint64_t end = rdtsc() + ticks;
+
+    while (*counter != want) {
+        if (rdtsc() > end) {
+            return false;
+        }
+    }
+    return true;
+}
+
 static inline void cpuid(uint32_t leaf, uint32_t sub, uint32_t r[4])
 {
     asm volatile("cpuid" : "=a"(r[0]), "=b"(r[1]), "=c"(r[2]), "=d"(r[3])
