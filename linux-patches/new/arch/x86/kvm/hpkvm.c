@@ -695,10 +695,6 @@ static bool flush_pending(struct kvm_vcpu *vcpu, struct dedicated_cpu *d)
 	unsigned int n = 0;
 	int vector;
 
-	vector = hpkvm_fault_again(vcpu);
-	if (vector)
-		self_ipi(vcpu, vector);
-
 	while ((vector = kvm_lapic_find_highest_irr(vcpu)) >= 0) {
 		if (n++ == NR_VECTORS)
 			return false;
@@ -713,6 +709,10 @@ static bool flush_pending(struct kvm_vcpu *vcpu, struct dedicated_cpu *d)
 
 	if (unlikely(!bitmap_empty(d->captured, NR_VECTORS)))
 		flush_captured(vcpu, d);
+
+	vector = hpkvm_fault_again(vcpu);
+	if (vector)
+		self_ipi(vcpu, vector);
 	return true;
 }
 

@@ -61,8 +61,12 @@ void hpkvm_fault_exit(void)
 bool hpkvm_fault_drop(struct kvm_vcpu *vcpu, enum hpkvm_fault_point point,
 		      u8 vector)
 {
-	if (!atomic_dec_if_positive(&double_in[point]))
+	if (!atomic_dec_if_positive(&double_in[point])) {
 		WRITE_ONCE(vcpu->arch.hpkvm.fault_vector, vector);
+		/* A guest that is left alone would not enter for long. */
+		if (vcpu != kvm_get_running_vcpu())
+			kvm_vcpu_kick(vcpu);
+	}
 	return !atomic_dec_if_positive(&drop_in[point]);
 }
 
@@ -70,17 +74,24 @@ bool hpkvm_fault_drop(struct kvm_vcpu *vcpu, enum hpkvm_fault_point point,
  * hpkvm_fault_again - the vector to be delivered a second time now
  * @vcpu: a vCPU in passthrough, on its core, about to enter the guest
  *
- * Once the first has been served: else the local APIC would merge the two.
+ * To be called when all others have been handed over.  While the first is
+ * pending or in service the second waits, for the local APIC would merge them;
+ * the first one's EOI exits, so that it waits no longer than that.
  *
  * Return: the vector, 0 if there is none.
  */
 u8 hpkvm_fault_again(struct kvm_vcpu *vcpu)
 {
-	u8 vector = READ_ONCE(vcpu->arch.hpkvm.fault_vector);
+	struct kvm_vcpu_hpkvm *h = &vcpu->arch.hpkvm;
+	u8 vector = READ_ONCE(h->fault_vector);
 
-	if (!vector || dedicated_apic_test(APIC_IRR, vector) ||
-	    dedicated_apic_test(APIC_ISR, vector))
+	if (!vector)
 		return 0;
-	WRITE_ONCE(vcpu->arch.hpkvm.fault_vector, 0);
+	if (dedicated_apic_test(APIC_IRR, vector) ||
+	    dedicated_apic_test(APIC_ISR, vector)) {
+		__set_bit(vector, h->eoi_vectors);
+		return 0;
+	}
+	WRITE_ONCE(h->fault_vector, 0);
 	return vector;
 }
