@@ -1,20 +1,22 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 #
 # Runs inside an emulated host of 6 CPUs: a guest that counts its interrupts
-# moves, live and as a snapshot in a file, between dedicated cores and between
-# stock KVM and dedicated cores, is taken back to a snapshot of its own, and is
-# reset; it must not notice. And what others see of a local APIC is the same
-# whoever drives it.
+# moves, live with its memory first or last, and as a snapshot in a file, between
+# dedicated cores and between stock KVM and dedicated cores, is taken back to a
+# snapshot of its own, and is reset; it must not notice. And what others see of
+# a local APIC is the same whoever drives it.
 #
 #   VM_DEDICATED  vCPUs of two that must be in passthrough    (2)
 
 . /host/tests/host/lib/tap.sh
 . /host/tests/host/lib/vm.sh
+. /host/tests/host/lib/torture.sh
+. /host/tests/host/lib/exits.sh
 
 VM_DEDICATED=${VM_DEDICATED:-2}
 LIMIT=240
-# The HPET, unlike edu, takes its state along.
-DEVICES='-global hpet.msi=on -global hpet.timers=8'
+# Unlike edu it takes its state along.
+DEVICES=$TORTURE_HPET
 SOCKET=/tmp/migration
 RIGHT='lost=0 doubled=0 early=0 disorder=0'
 
@@ -56,7 +58,8 @@ start_incoming() {	# name, accelerator, from where
 
 set_bandwidth() {	# name, bytes per second
 	vm_ask "$1" '{"execute":"migrate-set-parameters",
-		"arguments":{"max-bandwidth":'"$2"'}}' | grep return
+		"arguments":{"max-bandwidth":'"$2"',
+			     "max-postcopy-bandwidth":'"$2"'}}' | grep return
 }
 
 migrate() {	# name, to where
@@ -105,6 +108,38 @@ live() {	# accelerator, accelerator, interrupts
 	if [ "$(dedicated "$2")" != 0 ]; then
 		ok "$_title: the new VM has a TSC offset" has_tsc_offset
 	fi
+	ok "$_title: nothing lost, doubled or early" verdict dst
+	vm_kill dst
+}
+
+_allow_postcopy() {	# name
+	vm_ask "$1" '{"execute":"migrate-set-capabilities","arguments":
+		{"capabilities":[{"capability":"postcopy-ram","state":true}]}}' |
+		grep return
+}
+
+allow_postcopy() { _allow_postcopy src && _allow_postcopy dst; }
+
+# The guest runs on while most of its memory is still where it was.
+postcopy() {	# accelerator, accelerator, interrupts
+	_title="postcopy, $1 to $2"
+	start_torture src "$1" "$3"
+	start_incoming dst "$2" defer
+	ok "$_title: both can do it" allow_postcopy
+	vm_ask dst '{"execute":"migrate-incoming","arguments":
+		{"uri":"unix:'$SOCKET'"}}' >/dev/null
+	set_bandwidth src 1000000 >/dev/null
+	ok "$_title: the migration starts" migrate src unix:$SOCKET
+	ok "$_title: it sends memory" migration_is src active 20
+	ok "$_title: the guest goes first" \
+		vm_ask src '{"execute":"migrate-start-postcopy"}'
+	sleep 1
+	set_bandwidth src 1000000000 >/dev/null
+	ok "$_title: the memory follows" migration_is src completed 120
+	ok "$_title: the guest waited for some of it" answers src 1 \
+		query-migrate '"postcopy-requests": [1-9]'
+	ok "$_title: the old QEMU ends" quits src
+	in_its_mode dst "$2"
 	ok "$_title: nothing lost, doubled or early" verdict dst
 	vm_kill dst
 }
@@ -206,13 +241,61 @@ same_lapic() {
 	grep -q 'ISR' /tmp/lapic-kvm && diff /tmp/lapic-kvm /tmp/lapic-hpkvm
 }
 
-VM_KERNEL=$FILES/torture.elf
+# Exits of a kind: the vendor's codes for it.
+INTERRUPT_EXITS='96|100|120|1|7|12'	# interrupt, its window, HLT
+
+# Exits of these codes in the window that exits_save kept.
+exits_of() {	# codes, as a pattern
+	sed -En "s/.*exit_reason: *($1) *[,}].*hitcount: *//p" \
+		/tmp/exits/kvm_exit |
+		awk '{ sum += $1 } END { print sum + 0 }'
+}
+
+# After some passes of the guest, in the second that follows one.
+count_exits() {	# name
+	exits_arm || return 1
+	_seen=$(vm_count "$1" '^micro: halt-wake')
+	vm_wait_for "$1" 120 '^micro: halt-wake' $((_seen + 2)) || return 1
+	mkdir -p /tmp/exits
+	exits_save /tmp/exits && exits_disarm
+	cat /tmp/exits/kvm_exit
+	[ "$(exits_of '[0-9]+')" -gt 0 ]
+}
+
+# A guest that comes from elsewhere has a TSC of its own. Setting its timer
+# exits then, to be translated; its firing must not.
+timer_after_arrival() {	# accelerator, accelerator, interrupt exits
+	_title="timer, $1 to $2"
+	VM_SMP=1 VM_ARGS=
+	VM_KERNEL=$FILES/micro.elf
+	vm_start src "$1" passes=1000
+	ok "$_title: the guest starts" vm_wait_for src 90 '^micro: halt-wake'
+	vm_ask src '{"execute":"stop"}' >/dev/null
+	ok "$_title: is written" migrate src file:/tmp/snapshot
+	ok "$_title: is complete" migration_is src completed 60
+	ok "$_title: the old QEMU ends" quits src
+	rm -f $SOCKET
+	VM_ARGS='-incoming file:/tmp/snapshot'
+	vm_start dst "$2" passes=1000
+	VM_SMP=2 VM_KERNEL=$FILES/torture.elf
+	ok "$_title: the guest goes on" wait_and_continue dst
+	ok "$_title: the new VM has a TSC offset" has_tsc_offset
+	ok "$_title: exits are counted" count_exits dst
+	ok "$_title: exits of interrupts and HLT: $3" \
+		test "$(exits_of "$INTERRUPT_EXITS")" $3
+	vm_kill dst
+	rm -f /tmp/snapshot
+}
+
 live hpkvm,cpus=2-3 hpkvm,cpus=4-5 60000
 live kvm hpkvm,cpus=2-3 40000
 live hpkvm,cpus=2-3 kvm 15000
+postcopy hpkvm,cpus=2-3 hpkvm,cpus=4-5 40000
 snapshot hpkvm,cpus=2-3 hpkvm,cpus=4-5 30000
 internal_snapshot hpkvm,cpus=2-3 30000
 reset hpkvm,cpus=2-3 20000
+timer_after_arrival hpkvm,cpus=2 kvm '-ge 1000'
+timer_after_arrival kvm hpkvm,cpus=2 '-eq 0'
 for state in 0 1; do
 	lapic_of kvm $state
 	lapic_of hpkvm,cpus=2 $state

@@ -12,6 +12,7 @@
 #include <sys/mount.h>
 #include <sys/reboot.h>
 #include <sys/stat.h>
+#include <sys/sysinfo.h>
 #include <unistd.h>
 
 #include "load.h"
@@ -34,6 +35,16 @@ static void steady(int settle, unsigned long sleeps)
 	printf("guest: done\n");
 }
 
+/* Megabytes that the kernel calls its own. */
+static unsigned long memory(void)
+{
+	struct sysinfo info;
+
+	if (sysinfo(&info))
+		return 0;
+	return (info.totalram * info.mem_unit) >> 20;
+}
+
 /* forever: the same load, and a line a second to show that it moves. */
 static void forever(void)
 {
@@ -41,7 +52,8 @@ static void forever(void)
 
 	for (unsigned int second = 1;; second++) {
 		sleep(1);
-		printf("guest: alive %u %lu\n", second, load_rounds(load));
+		printf("guest: alive %u %lu memory %lu\n", second,
+		       load_rounds(load), memory());
 	}
 }
 

@@ -11,10 +11,12 @@ SEED=${SEED:-1}
 # Seconds without a word from a guest that runs.
 TORTURE_SILENCE=600
 VM_KERNEL=$FILES/torture.elf
+# With timers for four vCPUs.
+TORTURE_HPET='-global hpet.msi=on -global hpet.timers=8'
 
-# An HPET with timers for four vCPUs, and two edus for each vCPU there is.
+# The HPET, and two edus for each vCPU there is.
 _torture_devices() {
-	_devices='-global hpet.msi=on -global hpet.timers=8'
+	_devices=$TORTURE_HPET
 	for _slot in 4 5 6 7 8 9 a b; do
 		_devices="$_devices -device edu,addr=0x$_slot"
 		[ "$_slot" != $((2 * ${VM_SMP:-2} + 3)) ] || break

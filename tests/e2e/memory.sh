@@ -1,0 +1,91 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+#
+# Runs inside an emulated host of 6 CPUs: what the host does to the memory of a
+# guest on dedicated cores, and what the guest gives back and gets, is as under
+# stock KVM.  KSM while interrupts are counted, the balloon, a DIMM.
+
+. /host/tests/host/lib/tap.sh
+. /host/tests/host/lib/vm.sh
+. /host/tests/host/lib/torture.sh
+
+KSM=/sys/kernel/mm/ksm
+BOOT=120
+
+# ---- KSM: two guests of the same image, whose pages merge and part ----
+
+pages_merge() {
+	_deadline=$(($(date +%s) + 60))
+	until [ "$(cat $KSM/pages_sharing)" -gt 0 ]; do
+		[ "$(date +%s)" -lt $_deadline ] || return 1
+		sleep 0.2
+	done
+	echo "$(cat $KSM/pages_sharing) pages share one"
+}
+
+echo 20000 >$KSM/pages_to_scan
+echo 10 >$KSM/sleep_millisecs
+echo 1 >$KSM/run
+SEED=1 torture_begin left hpkvm,cpus=2-3 2 irqs=20000
+SEED=2 torture_begin right hpkvm,cpus=4-5 2 irqs=20000
+ok "KSM merges their pages" pages_merge
+torture_end left
+torture_end right
+sed 's/^/# full scans: /' $KSM/full_scans
+echo 2 >$KSM/run
+
+# ---- A Linux guest, under each accelerator ----
+
+VM_KERNEL=$GUEST_KERNEL
+
+# The memory that the guest says it has, in MB.
+memory() {	# name
+	grep -a 'guest: alive' $VM_DIR/"$1"/serial | tr -d '\r' | tail -n 1 |
+		sed 's/.* memory //'
+}
+
+memory_becomes() {	# name, test of test(1), MB
+	_deadline=$(($(date +%s) + 60))
+	until [ "$(memory "$1")" "$2" "$3" ]; do
+		[ "$(date +%s)" -lt $_deadline ] || break
+		sleep 0.5
+	done
+	echo "$(memory "$1") MB"
+	[ "$(memory "$1")" "$2" "$3" ]
+}
+
+balloon() {	# name, MB
+	vm_ask "$1" '{"execute":"balloon","arguments":
+		{"value":'$(($2 * 1048576))'}}' | grep return
+}
+
+plug_dimm() {	# name
+	vm_ask "$1" '{"execute":"object-add","arguments":
+		{"qom-type":"memory-backend-ram","id":"more",
+		 "size":134217728}}' | grep return &&
+	vm_ask "$1" '{"execute":"device_add","arguments":
+		{"driver":"pc-dimm","id":"dimm","memdev":"more"}}' | grep return
+}
+
+for accel in kvm hpkvm,cpus=2-3; do
+	name=${accel%%,*}
+	VM_ARGS='-m slots=1,maxmem=1G -device virtio-balloon'
+	vm_start "$name" "$accel" forever
+	ok "$name: the guest boots" vm_wait_for "$name" $BOOT 'guest: alive'
+	[ "$name" = kvm ] || ok "$name: its vCPUs are in passthrough" \
+		vm_dedicated "$name" 2
+	had=$(memory "$name")
+	ok "$name: QEMU asks for 64 MB back" balloon "$name" 128
+	ok "$name: the guest gives them" \
+		memory_becomes "$name" -le $((had - 60))
+	ok "$name: QEMU returns them" balloon "$name" 192
+	ok "$name: the guest has all again" memory_becomes "$name" -ge "$had"
+	ok "$name: a DIMM is plugged" plug_dimm "$name"
+	ok "$name: the guest has 128 MB more" \
+		memory_becomes "$name" -ge $((had + 120))
+	[ "$name" = kvm ] || ok "$name: its vCPUs are still in passthrough" \
+		vm_dedicated "$name" 2
+	vm_kill "$name"
+done
+for core in 2 3 4 5; do
+	ok "core $core serves the host afterwards" "$FILES/core-check" $core
+done
