@@ -87,6 +87,20 @@ static bool write_file(const char *path, const char *text)
     return ok;
 }
 
+static bool read_file(const char *path, char *text, size_t size)
+{
+    int fd = open(path, O_RDONLY | O_CLOEXEC);
+    ssize_t n;
+
+    if (fd < 0) {
+        return false;
+    }
+    n = read(fd, text, size - 1);
+    close(fd);
+    text[n > 0 ? n : 0] = 0;
+    return n > 0;
+}
+
 /* Task 0 is the caller. */
 static bool pin(pid_t task, int cpu)
 {
@@ -416,21 +430,18 @@ static bool irq_file(int irq, const char *name, char *text, size_t size,
                      bool write)
 {
     char path[64];
-    ssize_t n;
-    int fd;
 
     snprintf(path, sizeof(path), "/proc/irq/%d/%s", irq, name);
-    if (write) {
-        return write_file(path, text);
-    }
-    fd = open(path, O_RDONLY | O_CLOEXEC);
-    if (fd < 0) {
-        return false;
-    }
-    n = read(fd, text, size - 1);
-    close(fd);
-    text[n > 0 ? n : 0] = 0;
-    return n > 0;
+    return write ? write_file(path, text) : read_file(path, text, size);
+}
+
+/* Has somebody requested it? One that nobody has may be routed anywhere. */
+static bool in_use(int irq)
+{
+    char path[64], text[64];
+
+    snprintf(path, sizeof(path), "/sys/kernel/irq/%d/actions", irq);
+    return read_file(path, text, sizeof(text)) && text[0] != '\n';
 }
 
 /* Those that can be moved at all, and where they are. */
@@ -444,7 +455,7 @@ static void find_irqs(void)
         size_t size = sizeof(irqs[0].affinity);
         int irq = atoi(d->d_name);
 
-        if (*d->d_name >= '0' && *d->d_name <= '9' &&
+        if (*d->d_name >= '0' && *d->d_name <= '9' && in_use(irq) &&
             irq_file(irq, "smp_affinity_list", text, size, false) &&
             irq_file(irq, "smp_affinity_list", text, size, true)) {
             irqs[n_irqs++].number = irq;
