@@ -103,9 +103,10 @@ static char *hpkvm_enable(HPKVMState *s)
     return NULL;
 }
 
+/* What a vfio-hp-pci device needs, that device reports */
 static void hpkvm_report_missing(const HPKVMState *s)
 {
-    uint32_t missing = s->wanted & ~s->available;
+    uint32_t missing = s->wanted & ~s->available & ~KVM_HPKVM_F_DIRECT_VFIO;
     g_autoptr(GString) names = g_string_new(NULL);
 
     for (uint32_t feature = 1; feature & KVM_HPKVM_F_ALL; feature <<= 1) {
@@ -159,6 +160,25 @@ static int hpkvm_init(MachineState *ms)
         warn_report("hpkvm: %s: running as ordinary KVM", s->disabled_reason);
     }
     return 0;
+}
+
+char *hpkvm_direct_vfio_obstacle(void)
+{
+    const HPKVMState *s = hpkvm_state();
+
+    if (!s) {
+        return g_strdup("hpkvm is not the accelerator of this VM");
+    }
+    if (!s->enabled) {
+        return g_strdup(s->disabled_reason);
+    }
+    if (s->features & KVM_HPKVM_F_DIRECT_VFIO) {
+        return NULL;
+    }
+    return g_strdup(s->available & KVM_HPKVM_F_DIRECT_VFIO ?
+                    "direct-vfio=off" :
+                    "the host does not offer direct-vfio: it has no IOMMU "
+                    "that remaps interrupts, or its kernel is too old");
 }
 
 static bool hpkvm_may_set(const HPKVMState *s, Error **errp)
@@ -291,6 +311,8 @@ static void hpkvm_accel_class_init(ObjectClass *oc, void *data)
         "MSIs of emulated devices go to the target's core (default: on)");
     hpkvm_add_feature(oc, KVM_HPKVM_F_DIRECT_HLT,
         "HLT, PAUSE, MONITOR and MWAIT do not exit (default: on)");
+    hpkvm_add_feature(oc, KVM_HPKVM_F_DIRECT_VFIO,
+        "MSIs of VFIO devices go to the target's core (default: on)");
 }
 
 static const TypeInfo hpkvm_accel_type = {

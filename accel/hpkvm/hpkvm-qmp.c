@@ -14,6 +14,10 @@
 #include "hw/core/cpu.h"
 #include "system/kvm.h"
 #include "hpkvm-int.h"
+#include CONFIG_DEVICES
+#ifdef CONFIG_VFIO_HP_PCI
+#include "hw/vfio-hp/vfio-hp.h"
+#endif
 
 static HpkvmMode mode_from_kernel(uint32_t mode)
 {
@@ -99,6 +103,9 @@ HpkvmInfo *qmp_query_hpkvm(Error **errp)
     CPU_FOREACH(cpu) {
         QAPI_LIST_APPEND(tail, vcpu_info(s, cpu));
     }
+#ifdef CONFIG_VFIO_HP_PCI
+    info->devices = vfio_hp_query();
+#endif
     return info;
 }
 
@@ -135,6 +142,38 @@ static void print_vcpu(Monitor *mon, const HpkvmVcpuInfo *info)
     }
 }
 
+static void print_irq(Monitor *mon, const HpkvmIrqInfo *irq)
+{
+    monitor_printf(mon, "  interrupt %u: %s", irq->index,
+                   HpkvmIrqMode_str(irq->mode));
+    if (irq->mode != HPKVM_IRQ_MODE_DIRECT) {
+        monitor_printf(mon, " (%s)", HpkvmIrqReason_str(irq->reason));
+    }
+    if (irq->has_cpu_index) {
+        monitor_printf(mon, ", vector 0x%02x of vCPU %" PRId64, irq->vector,
+                       irq->cpu_index);
+    }
+    if (irq->has_host_cpu) {
+        monitor_printf(mon, " on cpu %u", irq->host_cpu);
+    }
+    if (irq->has_host_irq) {
+        monitor_printf(mon, ", host irq %u, directed %" PRIu64 ", ended %"
+                       PRIu64 ", forwarded %" PRIu64, irq->host_irq,
+                       irq->directed, irq->ended, irq->forwarded);
+    }
+    monitor_printf(mon, "\n");
+}
+
+static void print_device(Monitor *mon, const HpkvmDeviceInfo *info)
+{
+    monitor_printf(mon, "device %s: %s, irte=%s\n", info->id ?: info->qom_path,
+                   HpkvmIrqType_str(info->interrupts),
+                   OnOffAuto_str(info->irte));
+    for (HpkvmIrqInfoList *l = info->vectors; l; l = l->next) {
+        print_irq(mon, l->value);
+    }
+}
+
 static void hmp_info_hpkvm(Monitor *mon, const QDict *qdict)
 {
     g_autoptr(HpkvmInfo) info = qmp_query_hpkvm(&error_abort);
@@ -149,6 +188,9 @@ static void hmp_info_hpkvm(Monitor *mon, const QDict *qdict)
     print_features(mon, "host features", info->host_features);
     for (HpkvmVcpuInfoList *l = info->vcpus; l; l = l->next) {
         print_vcpu(mon, l->value);
+    }
+    for (HpkvmDeviceInfoList *l = info->devices; l; l = l->next) {
+        print_device(mon, l->value);
     }
 }
 

@@ -18,6 +18,7 @@ static const struct {
     { KVM_HPKVM_F_DIRECT_IPI,   HPKVM_FEATURE_DIRECT_IPI },
     { KVM_HPKVM_F_DIRECT_MSI,   HPKVM_FEATURE_DIRECT_MSI },
     { KVM_HPKVM_F_DIRECT_HLT,   HPKVM_FEATURE_DIRECT_HALT },
+    { KVM_HPKVM_F_DIRECT_VFIO,  HPKVM_FEATURE_DIRECT_VFIO },
 };
 
 const char *hpkvm_feature_name(uint32_t feature)

@@ -2,9 +2,9 @@
 /*
  * HPKVM accelerator: what the rest of QEMU may ask of it
  *
- * Owns the one hook that system/vl.c calls.  Everything else about the
- * accelerator is reached through QOM, as for any accelerator, and must not
- * be declared here.
+ * Owns the hook that system/vl.c calls, and what devices ask.  Everything else
+ * about the accelerator is reached through QOM, as for any accelerator, and
+ * must not be declared here.
  */
 
 #ifndef SYSTEM_HPKVM_H
@@ -28,5 +28,15 @@
  * Returns: "hpkvm" if @name is to be promoted, else @name.
  */
 const char *hpkvm_promote(const char *name, QemuOpts *opts);
+
+/**
+ * hpkvm_direct_vfio_obstacle: can VFIO interrupts go straight to a core?
+ *
+ * Once the accelerator has been initialized.
+ *
+ * Returns: NULL if they can, when the guest and the core allow it; else why
+ * not, to be freed by the caller.
+ */
+char *hpkvm_direct_vfio_obstacle(void);
 
 #endif

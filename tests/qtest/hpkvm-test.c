@@ -31,7 +31,7 @@
 #define QUIET_MS 1500
 
 #define ALL_FEATURES "direct-interrupts direct-timer direct-ipi direct-msi " \
-                     "direct-halt"
+                     "direct-halt direct-vfio"
 
 static char *tmpdir;
 static char *device_path;           /* stands for /dev/kvm */
@@ -46,7 +46,7 @@ typedef struct Kernel {
     const char *refuse;             /* "cpu reason irq culprit" */
 } Kernel;
 
-static const Kernel patched = { .hpkvm = "0x1f" };
+static const Kernel patched = { .hpkvm = "0x3f" };
 static const Kernel unpatched = { };
 
 static void set_or_unset(const char *name, const char *value)
@@ -291,7 +291,8 @@ static void test_help(void)
 {
     static const char *const names[] = {
         "cpus=", "fallback=", "direct-interrupts=", "direct-timer=",
-        "direct-ipi=", "direct-msi=", "direct-halt=", "kernel-irqchip=",
+        "direct-ipi=", "direct-msi=", "direct-halt=", "direct-vfio=",
+        "kernel-irqchip=",
         "turns the other direct-* off",
     };
     g_autofree char *out = NULL;
@@ -483,18 +484,25 @@ typedef struct FeatureCase {
 } FeatureCase;
 
 static const FeatureCase feature_cases[] = {
-    { "all", "0x1f", "", "ENABLE 0x1f\n", ALL_FEATURES, ALL_FEATURES },
-    { "no-timer", "0x1f", "direct-timer=off", "ENABLE 0x1d\n",
-      "direct-interrupts direct-ipi direct-msi direct-halt", ALL_FEATURES },
-    { "no-ipi", "0x1f", "direct-ipi=off", "ENABLE 0x1b\n",
-      "direct-interrupts direct-timer direct-msi direct-halt", ALL_FEATURES },
-    { "no-msi", "0x1f", "direct-msi=off", "ENABLE 0x17\n",
-      "direct-interrupts direct-timer direct-ipi direct-halt", ALL_FEATURES },
-    { "no-halt", "0x1f", "direct-halt=off", "ENABLE 0xf\n",
-      "direct-interrupts direct-timer direct-ipi direct-msi", ALL_FEATURES },
+    { "all", "0x3f", "", "ENABLE 0x3f\n", ALL_FEATURES, ALL_FEATURES },
+    { "no-timer", "0x3f", "direct-timer=off", "ENABLE 0x3d\n",
+      "direct-interrupts direct-ipi direct-msi direct-halt direct-vfio",
+      ALL_FEATURES },
+    { "no-ipi", "0x3f", "direct-ipi=off", "ENABLE 0x3b\n",
+      "direct-interrupts direct-timer direct-msi direct-halt direct-vfio",
+      ALL_FEATURES },
+    { "no-msi", "0x3f", "direct-msi=off", "ENABLE 0x37\n",
+      "direct-interrupts direct-timer direct-ipi direct-halt direct-vfio",
+      ALL_FEATURES },
+    { "no-halt", "0x3f", "direct-halt=off", "ENABLE 0x2f\n",
+      "direct-interrupts direct-timer direct-ipi direct-msi direct-vfio",
+      ALL_FEATURES },
+    { "no-vfio", "0x3f", "direct-vfio=off", "ENABLE 0x1f\n",
+      "direct-interrupts direct-timer direct-ipi direct-msi direct-halt",
+      ALL_FEATURES },
     { "host-subset", "0x3", "", "ENABLE 0x3\n",
       "direct-interrupts direct-timer", "direct-interrupts direct-timer" },
-    { "newer-host", "0xff", "", "ENABLE 0x1f\n", ALL_FEATURES, ALL_FEATURES },
+    { "newer-host", "0xff", "", "ENABLE 0x3f\n", ALL_FEATURES, ALL_FEATURES },
 };
 
 static void test_features(const void *opaque)
@@ -554,6 +562,67 @@ static void test_generic(const void *opaque)
     assert_log("RUN", 0);
 }
 
+typedef struct IrteCase {
+    const char *name;
+    const char *offered;            /* by the kernel, NULL: not patched */
+    const char *accel;
+    const char *message;            /* of irte=on */
+} IrteCase;
+
+static const IrteCase irte_cases[] = {
+    { "kvm", "0x3f", "kvm", "irte=on: hpkvm is not the accelerator" },
+    { "unpatched", NULL, "hpkvm",
+      "irte=on: the host kernel has no support for dedicated cores" },
+    { "no-remapping", "0x1f", "hpkvm",
+      "irte=on: the host does not offer direct-vfio" },
+    { "switched-off", "0x3f", "hpkvm,direct-vfio=off",
+      "irte=on: direct-vfio=off" },
+};
+
+/* With irte=on a host that cannot do it is an error, and it says why */
+static void test_irte_on(const void *opaque)
+{
+    const IrteCase *c = opaque;
+    Kernel kernel = { .hpkvm = c->offered };
+    g_autofree char *args = g_strdup_printf(
+        "-M q35 -m 64 -bios %s -accel %s,device=%s "
+        "-device vfio-hp-pci,irte=on,host=0000:00:1f.7",
+        bios_path, c->accel, device_path);
+
+    g_assert_cmpint(run_qemu(&kernel, args, NULL), ==, 1);
+    assert_stderr(c->message, 1);
+    assert_stderr("Use irte=auto to do without", 1);
+    assert_log("RUN", 0);
+}
+
+/* Where it can, the device itself is what is missing here */
+static void test_irte_possible(void)
+{
+    static const char *const policies[] = { "on", "auto", "off" };
+
+    for (int i = 0; i < ARRAY_SIZE(policies); i++) {
+        g_autofree char *args = g_strdup_printf(
+            "-M q35 -m 64 -bios %s -accel hpkvm,device=%s "
+            "-device vfio-hp-pci,irte=%s,host=ffff:ff:1f.7",
+            bios_path, device_path, policies[i]);
+
+        g_assert_cmpint(run_qemu(&patched, args, NULL), ==, 1);
+        assert_stderr("ffff:ff:1f.7", 1);
+        assert_stderr("irte", 0);
+    }
+}
+
+static void test_irte_bad_value(void)
+{
+    g_autofree char *args = g_strdup_printf(
+        "-M q35 -m 64 -bios %s -accel hpkvm,device=%s "
+        "-device vfio-hp-pci,irte=maybe,host=0000:00:1f.7",
+        bios_path, device_path);
+
+    g_assert_cmpint(run_qemu(&patched, args, NULL), ==, 1);
+    assert_stderr("'maybe'", 1);
+}
+
 /* The base of all techniques is off, so the others are */
 static void test_no_interrupts(void)
 {
@@ -599,7 +668,7 @@ static void test_split_irqchip(void)
 static void test_enable_refused(void)
 {
     g_autofree char *einval = g_strdup_printf("%d", EINVAL);
-    Kernel kernel = { .hpkvm = "0x1f", .enable = einval };
+    Kernel kernel = { .hpkvm = "0x3f", .enable = einval };
     g_autofree char *args = g_strdup_printf(
         "-M pc -m 64 -bios %s -accel hpkvm,fallback=off,device=%s",
         bios_path, device_path);
@@ -750,7 +819,7 @@ static void test_refused(void)
     for (int i = 0; i < ARRAY_SIZE(refusals); i++) {
         g_autofree char *refuse = g_strdup_printf("3 %d %s",
             refusals[i].number, refusals[i].rest);
-        Kernel kernel = { .hpkvm = "0x1f", .refuse = refuse };
+        Kernel kernel = { .hpkvm = "0x3f", .refuse = refuse };
         QTestState *qts = start_vm(&kernel, "cpus=2-3", "-smp 2");
         g_autofree char *text = NULL;
 
@@ -773,7 +842,7 @@ static void test_refused_must(void)
 {
     g_autofree char *refuse = g_strdup_printf("3 %d 45 nvme0q3",
                                               KVM_HPKVM_REASON_CPU_IRQ);
-    Kernel kernel = { .hpkvm = "0x1f", .refuse = refuse };
+    Kernel kernel = { .hpkvm = "0x3f", .refuse = refuse };
     g_autofree char *args = g_strdup_printf(
         "-M pc -m 64 -bios %s -smp 2 -accel hpkvm,fallback=off,cpus=2-3,"
         "device=%s", bios_path, device_path);
@@ -899,7 +968,7 @@ static void test_pinned_elsewhere(void)
 static void test_pinned_refused(void)
 {
     g_autofree char *refuse = NULL;
-    Kernel kernel = { .hpkvm = "0x1f" };
+    Kernel kernel = { .hpkvm = "0x3f" };
     QTestState *qts;
     int cpus[2];
 
@@ -1191,6 +1260,11 @@ static void add_tables(void)
                                                 feature_cases[i].name);
         qtest_add_data_func(path, &feature_cases[i], test_features);
     }
+    for (int i = 0; i < ARRAY_SIZE(irte_cases); i++) {
+        g_autofree char *path = g_strdup_printf("hpkvm/irte/on/%s",
+                                                irte_cases[i].name);
+        qtest_add_data_func(path, &irte_cases[i], test_irte_on);
+    }
     for (int i = 0; i < ARRAY_SIZE(generic_cases); i++) {
         g_autofree char *path = g_strdup_printf("hpkvm/refused/%s",
                                                 generic_cases[i].name);
@@ -1265,6 +1339,8 @@ int main(int argc, char **argv)
     qtest_add_func("hpkvm/hotplug/list", test_hotplug);
     qtest_add_func("hpkvm/hotplug/must", test_hotplug_must);
     qtest_add_func("hpkvm/hotplug/pinned", test_hotplug_pinned);
+    qtest_add_func("hpkvm/irte/possible", test_irte_possible);
+    qtest_add_func("hpkvm/irte/bad-value", test_irte_bad_value);
     qtest_add_func("hpkvm/promote-by-name", test_promote_by_name);
     qtest_add_func("hpkvm/real-kvm/run", test_real_kvm);
     qtest_add_func("hpkvm/real-kvm/same-answers", test_real_kvm_same);

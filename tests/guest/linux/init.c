@@ -15,6 +15,7 @@
 #include <sys/sysinfo.h>
 #include <unistd.h>
 
+#include "traffic.h"
 #include "load.h"
 
 static void setup(void)
@@ -58,8 +59,9 @@ static void forever(void)
 }
 
 /*
- * The command line: steady SECONDS SLEEPS | forever | reboot SECONDS |
- * poweroff SECONDS | panic SECONDS, each after that much load.
+ * The command line: steady SECONDS SLEEPS | forever | traffic SECONDS |
+ * reboot SECONDS | poweroff SECONDS | panic SECONDS, the last three after that
+ * much load.
  */
 int main(int argc, char **argv)
 {
@@ -72,6 +74,8 @@ int main(int argc, char **argv)
 		steady(first, argc > 3 ? strtoul(argv[3], NULL, 10) : 1000);
 	} else if (!strcmp(scenario, "forever")) {
 		forever();
+	} else if (!strcmp(scenario, "traffic")) {
+		traffic_run(first);
 	} else {
 		load_start();
 		sleep(first);

@@ -201,7 +201,7 @@ unsigned long load_rounds(const struct load *load)
 	return sum;
 }
 
-static void mark_begin(void)
+void window_begin(void)
 {
 	unsigned int a, b, c, d;
 
@@ -209,7 +209,7 @@ static void mark_begin(void)
 }
 
 /* The other vendor's instruction would be an invalid opcode. */
-static void mark_end(void)
+void window_end(void)
 {
 	unsigned int a, b, c, d;
 	unsigned long nr = WINDOW_END;
@@ -252,10 +252,10 @@ void load_window(struct load *load, unsigned long sleeps)
 	for (int i = 0; i < load->cpus; i++)
 		pings[i] = atomic_load(&load->cpu[i].pings);
 	clock_gettime(CLOCK_MONOTONIC, &begin);
-	mark_begin();
+	window_begin();
 	run(load, sleeps);
 	hold(load);
-	mark_end();
+	window_end();
 	clock_gettime(CLOCK_MONOTONIC, &end);
 	interrupts_read(after);
 

@@ -46,4 +46,7 @@ unsigned long load_rounds(const struct load *load);
 #define WINDOW_BEGIN	0x48504b01u
 #define WINDOW_END	0x48504b02u
 
+void window_begin(void);
+void window_end(void);
+
 #endif

@@ -6,6 +6,8 @@
 #
 # Variables that may be set before:
 #   SEED  of the guests and of the storm                      (1)
+#   TORTURE_MSI_DEVICES  words for QEMU: an edu for each vCPU, in slots above 12,
+#         that take the place of the emulated ones which send MSIs
 
 SEED=${SEED:-1}
 # Seconds without a word from a guest that runs.
@@ -14,12 +16,14 @@ VM_KERNEL=$FILES/torture.elf
 # With timers for four vCPUs.
 TORTURE_HPET='-global hpet.msi=on -global hpet.timers=8'
 
-# The HPET, and two edus for each vCPU there is.
+# The HPET, an edu for each vCPU that interrupts by its pin, and one that sends
+# MSIs.
 _torture_devices() {
-	_devices=$TORTURE_HPET
-	for _slot in 4 5 6 7 8 9 a b; do
-		_devices="$_devices -device edu,addr=0x$_slot"
-		[ "$_slot" != $((2 * ${VM_SMP:-2} + 3)) ] || break
+	_devices="$TORTURE_HPET $TORTURE_MSI_DEVICES"
+	_edus=$((${VM_SMP:-2} * 2))
+	[ -z "$TORTURE_MSI_DEVICES" ] || _edus=${VM_SMP:-2}
+	for _slot in $(seq 4 $((_edus + 3))); do
+		_devices="$_devices -device edu,addr=$(printf 0x%x "$_slot")"
 	done
 	echo "$_devices"
 }
@@ -35,6 +39,17 @@ torture_begin() {
 	ok "$_title: the guest starts" vm_wait_for "$_title" 90 '^# CPU 0'
 	[ "$_dedicated" = 0 ] || ok "$_title: its vCPUs are in passthrough" \
 		vm_dedicated "$_title" "$_dedicated"
+}
+
+# torture_pin NAME CORE CORE: the threads of its two vCPUs. Without cpus= a vCPU
+# takes the core that its thread is pinned to.
+torture_pin() {
+	_cpu=$2
+	for _task in /proc/$(vm_pid "$1")/task/*; do
+		grep -q '^CPU [0-9]*/KVM' "$_task/comm" || continue
+		taskset -p $(printf %x $((1 << _cpu))) "${_task##*/}" >/dev/null
+		_cpu=$3
+	done
 }
 
 # torture_verdict NAME: wait for it as long as the guest goes on; prints what

@@ -22,6 +22,7 @@
 
 #include <asm/apic.h>
 #include <asm/dedicated_cpu.h>
+#include <asm/irq_remapping.h>
 #include <asm/kvm_hpkvm.h>
 #include <asm/tsc.h>
 
@@ -86,7 +87,8 @@ u32 kvm_hpkvm_features(void)
 
 	if (!hpkvm_ops || dedicated_cpu_host_unsuitable(&why))
 		return 0;
-	return hpkvm_ops->features;
+	return hpkvm_ops->features |
+	       (irq_remapping_can_direct() ? KVM_HPKVM_F_DIRECT_VFIO : 0);
 }
 
 /**
@@ -490,6 +492,7 @@ static void promote(struct kvm_vcpu *vcpu)
 	open_all(vcpu, true);
 	/* A sender that sees this finds the core's local APIC ready. */
 	smp_store_release(&h->passthrough, true);
+	kvm_hpkvm_irq_promoted(vcpu);
 
 	++vcpu->stat.hpkvm_promotions;
 	trace_kvm_hpkvm_promote(vcpu->vcpu_id, h->cpu, 0);
@@ -557,6 +560,7 @@ void __kvm_hpkvm_demote(struct kvm_vcpu *vcpu, u32 reason)
 		h->nested = true;
 	WRITE_ONCE(h->passthrough, false);
 	WRITE_ONCE(h->reason, reason);
+	kvm_hpkvm_irq_demote(vcpu);
 	synchronize_rcu();
 
 	smp_call_function_single(h->cpu, snapshot_call, &call, 1);
@@ -564,6 +568,7 @@ void __kvm_hpkvm_demote(struct kvm_vcpu *vcpu, u32 reason)
 	open_all(vcpu, false);
 	hpkvm_ops->set_passthrough(vcpu, false);
 	restore_virtual_apic(vcpu, &snap);
+	kvm_hpkvm_irq_forwarded(vcpu, snap.irr);
 	kvm_make_request(KVM_REQ_EVENT, vcpu);
 
 	++vcpu->stat.hpkvm_demotions;
@@ -1142,6 +1147,7 @@ void kvm_hpkvm_vcpu_destroy(struct kvm_vcpu *vcpu)
 		return;
 	if (h->passthrough) {
 		WRITE_ONCE(h->passthrough, false);
+		kvm_hpkvm_irq_demote(vcpu);
 		synchronize_rcu();
 	}
 	unlease(vcpu);

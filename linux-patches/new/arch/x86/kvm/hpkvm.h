@@ -9,6 +9,7 @@
 
 #include <linux/jump_label.h>
 #include <linux/kvm_host.h>
+#include <linux/kvm_irqfd.h>
 #include <asm/kvm_hpkvm.h>
 
 #ifdef CONFIG_KVM_HPKVM
@@ -48,6 +49,16 @@ bool __kvm_hpkvm_set_deadline(struct kvm_vcpu *vcpu, u64 data);
 bool __kvm_hpkvm_get_deadline(struct kvm_vcpu *vcpu, u64 *data);
 bool kvm_hpkvm_enter(struct kvm_vcpu *vcpu);
 void kvm_hpkvm_exit(struct kvm_vcpu *vcpu);
+
+void __kvm_hpkvm_irq_add(struct kvm_kernel_irqfd *irqfd);
+void __kvm_hpkvm_irq_del(struct kvm_kernel_irqfd *irqfd);
+bool __kvm_hpkvm_irq_route(struct kvm *kvm, unsigned int host_irq);
+void kvm_hpkvm_irq_promoted(struct kvm_vcpu *vcpu);
+void kvm_hpkvm_irq_demote(struct kvm_vcpu *vcpu);
+void kvm_hpkvm_irq_forwarded(struct kvm_vcpu *vcpu, const u32 *irr);
+int kvm_hpkvm_get_irq(struct kvm *kvm, struct kvm_hpkvm_irq __user *argp);
+int kvm_hpkvm_set_irq_policy(struct kvm *kvm,
+			     struct kvm_hpkvm_irq_policy __user *argp);
 
 /* kvm_hpkvm_passthrough - does the guest drive a core's local APIC? */
 static __always_inline bool kvm_hpkvm_passthrough(struct kvm_vcpu *vcpu)
@@ -108,6 +119,30 @@ static inline bool kvm_hpkvm_tsc_direct(struct kvm *kvm)
 	return kvm->arch.hpkvm_features & KVM_HPKVM_F_DIRECT_TIMER;
 }
 
+/* kvm_hpkvm_can_bypass - may a VFIO interrupt concern any VM of this host? */
+static inline bool kvm_hpkvm_can_bypass(void)
+{
+	return kvm_hpkvm_features() & KVM_HPKVM_F_DIRECT_VFIO;
+}
+
+static inline void kvm_hpkvm_irq_add(struct kvm_kernel_irqfd *irqfd)
+{
+	if (static_branch_unlikely(&kvm_hpkvm_key))
+		__kvm_hpkvm_irq_add(irqfd);
+}
+
+static inline void kvm_hpkvm_irq_del(struct kvm_kernel_irqfd *irqfd)
+{
+	if (static_branch_unlikely(&kvm_hpkvm_key))
+		__kvm_hpkvm_irq_del(irqfd);
+}
+
+static inline bool kvm_hpkvm_irq_route(struct kvm *kvm, unsigned int host_irq)
+{
+	return static_branch_unlikely(&kvm_hpkvm_key) &&
+	       __kvm_hpkvm_irq_route(kvm, host_irq);
+}
+
 #else /* !CONFIG_KVM_HPKVM */
 
 static inline void kvm_hpkvm_vcpu_create(struct kvm_vcpu *vcpu) { }
@@ -118,6 +153,27 @@ static inline void kvm_hpkvm_demote(struct kvm_vcpu *vcpu, u32 reason) { }
 static inline bool kvm_hpkvm_enter(struct kvm_vcpu *vcpu) { return true; }
 static inline void kvm_hpkvm_exit(struct kvm_vcpu *vcpu) { }
 static inline bool kvm_hpkvm_tsc_direct(struct kvm *kvm) { return false; }
+static inline bool kvm_hpkvm_can_bypass(void) { return false; }
+static inline void kvm_hpkvm_irq_add(struct kvm_kernel_irqfd *irqfd) { }
+static inline void kvm_hpkvm_irq_del(struct kvm_kernel_irqfd *irqfd) { }
+
+static inline bool kvm_hpkvm_irq_route(struct kvm *kvm, unsigned int host_irq)
+{
+	return false;
+}
+
+static inline int kvm_hpkvm_get_irq(struct kvm *kvm,
+				    struct kvm_hpkvm_irq __user *argp)
+{
+	return -ENOTTY;
+}
+
+static inline int
+kvm_hpkvm_set_irq_policy(struct kvm *kvm,
+			 struct kvm_hpkvm_irq_policy __user *argp)
+{
+	return -ENOTTY;
+}
 
 static inline u32 kvm_hpkvm_features(void)
 {

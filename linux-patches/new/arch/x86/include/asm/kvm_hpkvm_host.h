@@ -12,6 +12,7 @@
 #include <linux/cpumask.h>
 #include <linux/types.h>
 
+struct kvm_vcpu;
 struct task_struct;
 
 /*
@@ -56,6 +57,30 @@ struct kvm_vcpu_hpkvm {
 #ifdef CONFIG_KVM_HPKVM_FAULTS
 	u8 fault_vector;
 #endif
+};
+
+/*
+ * struct kvm_irqfd_hpkvm - the interrupt of a VFIO device
+ * @vcpu: whose core it goes to, NULL if it goes to the host
+ * @left: the vCPU whose core it went to, until kvm_hpkvm_irq_forwarded()
+ * @host_irq: the Linux interrupt, while it has @vcpu
+ * @vector: the guest's vector
+ * @reason: enum kvm_hpkvm_irq_reason, why it has no @vcpu
+ * @keep_host: user space does not want it to have a @vcpu
+ * @directed: times it was directed to a core
+ * @ended: times it went back to the host
+ * @forwarded: times it was pending in the core at a demotion
+ */
+struct kvm_irqfd_hpkvm {
+	struct kvm_vcpu *vcpu;
+	struct kvm_vcpu *left;
+	unsigned int host_irq;
+	u8 vector;
+	u32 reason;
+	bool keep_host;
+	u64 directed;
+	u64 ended;
+	u64 forwarded;
 };
 
 #endif /* _ASM_X86_KVM_HPKVM_HOST_H */

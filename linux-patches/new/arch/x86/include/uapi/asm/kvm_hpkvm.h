@@ -31,8 +31,10 @@
 #define KVM_HPKVM_F_DIRECT_MSI		0x8
 /* HLT, PAUSE, MONITOR and MWAIT do not exit. */
 #define KVM_HPKVM_F_DIRECT_HLT		0x10
+/* MSIs of VFIO devices are delivered to the target's core by the IOMMU. */
+#define KVM_HPKVM_F_DIRECT_VFIO		0x20
 
-#define KVM_HPKVM_F_ALL			0x1fu
+#define KVM_HPKVM_F_ALL			0x3fu
 
 /* Why a request was refused, or why a vCPU is not in passthrough. */
 enum kvm_hpkvm_reason {
@@ -129,6 +131,78 @@ struct kvm_hpkvm_state {
 	__u64 kicks;
 	__u64 reserved[6];
 };
+
+/* Values of kvm_hpkvm_irq.mode */
+#define KVM_HPKVM_IRQ_MODE_REMAPPED	0	/* to the host, which tells KVM */
+#define KVM_HPKVM_IRQ_MODE_POSTED	1	/* by a posted-interrupt descriptor */
+#define KVM_HPKVM_IRQ_MODE_DIRECT	2	/* straight to the guest's core */
+
+/* Why an interrupt is not direct. */
+enum kvm_hpkvm_irq_reason {
+	KVM_HPKVM_IRQ_REASON_NONE = 0,
+	KVM_HPKVM_IRQ_REASON_NOT_BOUND,	/* no vCPU was bound when it came */
+	KVM_HPKVM_IRQ_REASON_FEATURE_OFF, /* KVM_HPKVM_F_DIRECT_VFIO */
+	KVM_HPKVM_IRQ_REASON_POLICY,	/* KVM_HPKVM_IRQ_KEEP_HOST */
+	KVM_HPKVM_IRQ_REASON_NOT_MSI,	/* the guest has routed it otherwise */
+	KVM_HPKVM_IRQ_REASON_DELIVERY_MODE, /* NMI, SMI, level-triggered, ... */
+	KVM_HPKVM_IRQ_REASON_TARGETS,	/* none, or more than one */
+	KVM_HPKVM_IRQ_REASON_VECTOR,	/* below 16, above 239, or an IOAPIC's */
+	KVM_HPKVM_IRQ_REASON_NOT_PASSTHROUGH, /* the target vCPU is not */
+	KVM_HPKVM_IRQ_REASON_IOMMU,	/* the IOMMU did not take the entry */
+	KVM_HPKVM_IRQ_REASON_MAX
+};
+
+/*
+ * struct kvm_hpkvm_irq - where the interrupt of a VFIO device goes
+ * @gsi: in: the GSI of its irqfd
+ * @flags: in: must be 0
+ * @mode: out: KVM_HPKVM_IRQ_MODE_*
+ * @reason: out: enum kvm_hpkvm_irq_reason: why @mode is not DIRECT, else NONE
+ * @host_irq: out: the Linux interrupt
+ * @vector: out: the guest's vector, with mode DIRECT, else 0
+ * @vcpu: out: ID of the target vCPU, with mode DIRECT, else ~0
+ * @cpu: out: its core, with mode DIRECT, else ~0
+ * @directed: out: times it was directed to a core
+ * @ended: out: times it went back to the host
+ * @forwarded: out: times it was pending in the core when its vCPU was demoted,
+ *	and was handed on
+ * @reserved: in: must be 0
+ *
+ * Nobody counts interrupts that go straight to the guest.
+ */
+struct kvm_hpkvm_irq {
+	__u32 gsi;
+	__u32 flags;
+	__u32 mode;
+	__u32 reason;
+	__u32 host_irq;
+	__u32 vector;
+	__u32 vcpu;
+	__u32 cpu;
+	__u64 directed;
+	__u64 ended;
+	__u64 forwarded;
+	__u64 reserved[5];
+};
+
+/* Never direct, whatever else holds. */
+#define KVM_HPKVM_IRQ_KEEP_HOST	0x1
+
+/*
+ * struct kvm_hpkvm_irq_policy - what may become of a VFIO device's interrupt
+ * @gsi: in: the GSI of its irqfd, which forgets this when it is deassigned
+ * @flags: in: KVM_HPKVM_IRQ_KEEP_HOST or 0
+ * @reserved: in: must be 0
+ */
+struct kvm_hpkvm_irq_policy {
+	__u32 gsi;
+	__u32 flags;
+	__u64 reserved[3];
+};
+
+/* VM ioctls */
+#define KVM_HPKVM_GET_IRQ	_IOWR(0xAE, 0xf3, struct kvm_hpkvm_irq)
+#define KVM_HPKVM_SET_IRQ_POLICY _IOW(0xAE, 0xf4, struct kvm_hpkvm_irq_policy)
 
 /* vCPU ioctls.  KVMIO is 0xAE; upstream stays below 0xf0. */
 #define KVM_HPKVM_BIND		_IOWR(0xAE, 0xf0, struct kvm_hpkvm_bind)

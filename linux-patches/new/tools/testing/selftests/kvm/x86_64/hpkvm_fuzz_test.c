@@ -21,6 +21,7 @@
 #include <sched.h>
 #include <signal.h>
 #include <stdarg.h>
+#include <sys/eventfd.h>
 #include <sys/mman.h>
 #include <sys/syscall.h>
 #include <sys/sysinfo.h>
@@ -41,6 +42,7 @@
 #define NR_ATTACKERS	3	/* threads that no vCPU belongs to */
 #define NR_ACTORS	(NR_TARGETS + NR_ATTACKERS)
 #define NR_MSRS		4
+#define NR_EVENTS	4
 
 /* From a round's end until nothing of it is left. */
 #define MAX_MS		10000
@@ -84,6 +86,7 @@ static uint32_t cores[MAX_CORES];
 static unsigned int nr_cores;
 static struct target targets[NR_TARGETS];
 static struct actor actors[NR_ACTORS];
+static int eventfds[NR_EVENTS];
 static uint64_t round_goal;
 static bool stop;
 
@@ -432,6 +435,40 @@ static int call_irq_line(struct actor *a, struct target *t)
 	return ioctl(t->vm->fd, KVM_IRQ_LINE, &line);
 }
 
+/* An irqfd comes or goes; nothing of VFIO's is behind it. */
+static int call_irqfd(struct actor *a, struct target *t)
+{
+	struct kvm_irqfd irqfd = {
+		.fd = eventfds[pick(a, NR_EVENTS)],
+		.gsi = pick(a, 24),
+		.flags = one_in(a, 2) ? KVM_IRQFD_FLAG_DEASSIGN : 0,
+	};
+
+	return ioctl(t->vm->fd, KVM_IRQFD, &irqfd);
+}
+
+static int call_get_irq(struct actor *a, struct target *t)
+{
+	struct kvm_hpkvm_irq irq = {
+		.gsi = pick(a, 32),
+		.flags = one_in(a, 8),
+	};
+
+	return ioctl(t->vm->fd, KVM_HPKVM_GET_IRQ,
+		     one_in(a, 32) ? NULL : &irq);
+}
+
+static int call_irq_policy(struct actor *a, struct target *t)
+{
+	struct kvm_hpkvm_irq_policy policy = {
+		.gsi = pick(a, 32),
+		.flags = pick(a, 4),
+	};
+
+	return ioctl(t->vm->fd, KVM_HPKVM_SET_IRQ_POLICY,
+		     one_in(a, 32) ? NULL : &policy);
+}
+
 /* Of anybody's vCPU, on whatever CPU this is. */
 static int call_run(struct actor *a, struct target *t)
 {
@@ -485,6 +522,9 @@ static const struct call {
 	{ "msr_filter", 2, call_msr_filter },
 	{ "signal_msi", 4, call_signal_msi },
 	{ "irq_line", 2, call_irq_line },
+	{ "irqfd", 1, call_irqfd },
+	{ "get_irq", 2, call_get_irq },
+	{ "irq_policy", 2, call_irq_policy },
 	{ "run", 4, call_run },
 	{ "kick", 6, call_kick },
 	{ "move", 6, call_move },
@@ -707,7 +747,10 @@ static void __noreturn play_round(uint64_t seed)
 {
 	uint32_t all = kvm_check_cap(KVM_CAP_X86_HPKVM);
 	struct actor self = { .random = seed };
+	unsigned int i;
 
+	for (i = 0; i < NR_EVENTS; i++)
+		eventfds[i] = eventfd(0, EFD_CLOEXEC);
 	signal(SIGUSR1, handle_kick);
 	signal(SIGCHLD, SIG_IGN);
 	add_vm(0, all);

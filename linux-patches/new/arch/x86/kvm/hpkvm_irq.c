@@ -1,0 +1,293 @@
+// SPDX-License-Identifier: GPL-2.0-only
+/*
+ * KVM dedicated cores: interrupts of VFIO devices that go straight to a core.
+ *
+ * An MSI of a device that was given to the VM, and that names one vCPU in
+ * passthrough, is delivered by the IOMMU: its remapping entry holds the guest's
+ * vector and the vCPU's core.  VFIO and KVM hear nothing of it.  This file owns
+ * the decision, and follows whatever changes it: the guest's MSI message, the
+ * device's producer of interrupts, and the vCPU's promotion and demotion.
+ *
+ * It must never have an interrupt delivered to a core whose vCPU is not in
+ * passthrough, nor with a vector that the host needs, and never leave an entry
+ * behind for a core that is given back.
+ *
+ * kvm->irqfds.lock protects all of it.
+ */
+#define pr_fmt(fmt) KBUILD_MODNAME ": " fmt
+
+#include <linux/irqbypass.h>
+#include <linux/kvm_host.h>
+#include <linux/kvm_irqfd.h>
+#include <linux/uaccess.h>
+
+#include <asm/dedicated_cpu.h>
+#include <asm/irq_remapping.h>
+#include <asm/kvm_hpkvm.h>
+
+#include "hpkvm.h"
+#include "irq.h"
+#include "lapic.h"
+
+/*
+ * A vector of the host vector's class would come in with it when the gate is
+ * ajar, as often as the device likes.
+ */
+#define FIRST_HOST_CLASS_VECTOR	(DEDICATED_HOST_VECTOR & 0xf0)
+
+/* Where the guest wants the interrupt; enum kvm_hpkvm_irq_reason if not there. */
+static u32 find_target(struct kvm_kernel_irqfd *irqfd, struct kvm_vcpu **vcpu,
+		       u8 *vector)
+{
+	struct kvm *kvm = irqfd->kvm;
+	struct kvm_lapic_irq irq;
+
+	if (!(kvm->arch.hpkvm_features & KVM_HPKVM_F_DIRECT_VFIO))
+		return KVM_HPKVM_IRQ_REASON_FEATURE_OFF;
+	if (irqfd->hpkvm.keep_host)
+		return KVM_HPKVM_IRQ_REASON_POLICY;
+	if (irqfd->irq_entry.type != KVM_IRQ_ROUTING_MSI)
+		return KVM_HPKVM_IRQ_REASON_NOT_MSI;
+
+	kvm_set_msi_irq(kvm, &irqfd->irq_entry, &irq);
+	if (!kvm_irq_is_postable(&irq) || irq.trig_mode)
+		return KVM_HPKVM_IRQ_REASON_DELIVERY_MODE;
+	if (!kvm_intr_is_single_vcpu(kvm, &irq, vcpu))
+		return KVM_HPKVM_IRQ_REASON_TARGETS;
+	if (irq.vector < 16 || irq.vector >= FIRST_HOST_CLASS_VECTOR ||
+	    test_bit(irq.vector, (*vcpu)->arch.ioapic_handled_vectors))
+		return KVM_HPKVM_IRQ_REASON_VECTOR;
+	if (!READ_ONCE((*vcpu)->arch.hpkvm.passthrough))
+		return KVM_HPKVM_IRQ_REASON_NOT_PASSTHROUGH;
+	*vector = irq.vector;
+	return KVM_HPKVM_IRQ_REASON_NONE;
+}
+
+static void end_direct(struct kvm_irqfd_hpkvm *d)
+{
+	if (!d->vcpu)
+		return;
+	irq_remapping_set_direct(d->host_irq, -1, 0);
+	d->vcpu = NULL;
+	d->ended++;
+}
+
+/* Return true if the interrupt is direct now. */
+static bool refresh(struct kvm_kernel_irqfd *irqfd)
+{
+	struct kvm_irqfd_hpkvm *d = &irqfd->hpkvm;
+	struct kvm_vcpu *vcpu = NULL;
+	u8 vector = 0;
+
+	d->host_irq = irqfd->producer->irq;
+	d->reason = find_target(irqfd, &vcpu, &vector);
+	if (!d->reason && (d->vcpu != vcpu || d->vector != vector)) {
+		if (irq_remapping_set_direct(d->host_irq, vcpu->arch.hpkvm.cpu,
+					     vector)) {
+			d->reason = KVM_HPKVM_IRQ_REASON_IOMMU;
+		} else {
+			d->vcpu = vcpu;
+			d->vector = vector;
+			d->directed++;
+		}
+	}
+	if (d->reason)
+		end_direct(d);
+	return d->vcpu;
+}
+
+/* As above, and stock KVM routes it if it is not. */
+static void reroute(struct kvm_kernel_irqfd *irqfd)
+{
+	if (!refresh(irqfd))
+		kvm_x86_call(pi_update_irte)(irqfd->kvm, irqfd->producer->irq,
+					     irqfd->gsi, 1);
+}
+
+/**
+ * __kvm_hpkvm_irq_add - a device's interrupt has met its irqfd
+ * @irqfd: the irqfd, with its producer; its VM's irqfds.lock is held
+ */
+void __kvm_hpkvm_irq_add(struct kvm_kernel_irqfd *irqfd)
+{
+	refresh(irqfd);
+}
+
+/**
+ * __kvm_hpkvm_irq_del - the two part
+ * @irqfd: as above
+ */
+void __kvm_hpkvm_irq_del(struct kvm_kernel_irqfd *irqfd)
+{
+	end_direct(&irqfd->hpkvm);
+}
+
+/**
+ * __kvm_hpkvm_irq_route - the guest has changed the message of an interrupt
+ * @kvm: the VM, its irqfds.lock is held
+ * @host_irq: the Linux interrupt
+ *
+ * Return: true if it is direct now, false if stock KVM has to route it.
+ */
+bool __kvm_hpkvm_irq_route(struct kvm *kvm, unsigned int host_irq)
+{
+	struct kvm_kernel_irqfd *irqfd;
+
+	list_for_each_entry(irqfd, &kvm->irqfds.items, list) {
+		if (irqfd->producer && irqfd->producer->irq == host_irq)
+			return refresh(irqfd);
+	}
+	return false;
+}
+
+/**
+ * kvm_hpkvm_irq_promoted - a vCPU takes its interrupts itself from now on
+ * @vcpu: the vCPU, in passthrough
+ */
+void kvm_hpkvm_irq_promoted(struct kvm_vcpu *vcpu)
+{
+	struct kvm *kvm = vcpu->kvm;
+	struct kvm_kernel_irqfd *irqfd;
+
+	spin_lock_irq(&kvm->irqfds.lock);
+	list_for_each_entry(irqfd, &kvm->irqfds.items, list) {
+		if (irqfd->producer)
+			refresh(irqfd);
+	}
+	spin_unlock_irq(&kvm->irqfds.lock);
+}
+
+/**
+ * kvm_hpkvm_irq_demote - no interrupt goes to a vCPU's core any more
+ * @vcpu: the vCPU, just no longer in passthrough; its core is still leased
+ *
+ * What has been delivered is in the core's IRR when this returns.
+ */
+void kvm_hpkvm_irq_demote(struct kvm_vcpu *vcpu)
+{
+	struct kvm *kvm = vcpu->kvm;
+	struct kvm_kernel_irqfd *irqfd;
+
+	spin_lock_irq(&kvm->irqfds.lock);
+	list_for_each_entry(irqfd, &kvm->irqfds.items, list) {
+		if (!irqfd->producer || irqfd->hpkvm.vcpu != vcpu)
+			continue;
+		irqfd->hpkvm.left = vcpu;
+		reroute(irqfd);
+	}
+	spin_unlock_irq(&kvm->irqfds.lock);
+}
+
+/**
+ * kvm_hpkvm_irq_forwarded - count what goes from the core's IRR to KVM's
+ * @vcpu: after kvm_hpkvm_irq_demote()
+ * @irr: what was in the core's IRR
+ */
+void kvm_hpkvm_irq_forwarded(struct kvm_vcpu *vcpu, const u32 *irr)
+{
+	struct kvm *kvm = vcpu->kvm;
+	struct kvm_kernel_irqfd *irqfd;
+
+	spin_lock_irq(&kvm->irqfds.lock);
+	list_for_each_entry(irqfd, &kvm->irqfds.items, list) {
+		struct kvm_irqfd_hpkvm *d = &irqfd->hpkvm;
+
+		if (d->left != vcpu)
+			continue;
+		d->left = NULL;
+		d->forwarded += !!(irr[d->vector / 32] & BIT(d->vector % 32));
+	}
+	spin_unlock_irq(&kvm->irqfds.lock);
+}
+
+static void describe(struct kvm_hpkvm_irq *irq,
+		     const struct kvm_kernel_irqfd *irqfd)
+{
+	const struct kvm_irqfd_hpkvm *d = &irqfd->hpkvm;
+
+	irq->mode = KVM_HPKVM_IRQ_MODE_REMAPPED;
+	irq->reason = d->reason ?: KVM_HPKVM_IRQ_REASON_NOT_BOUND;
+	irq->host_irq = irqfd->producer->irq;
+	irq->directed = d->directed;
+	irq->ended = d->ended;
+	irq->forwarded = d->forwarded;
+	if (d->vcpu) {
+		irq->mode = KVM_HPKVM_IRQ_MODE_DIRECT;
+		irq->reason = KVM_HPKVM_IRQ_REASON_NONE;
+		irq->vector = d->vector;
+		irq->vcpu = d->vcpu->vcpu_id;
+		irq->cpu = d->vcpu->arch.hpkvm.cpu;
+	}
+}
+
+/**
+ * kvm_hpkvm_get_irq - KVM_HPKVM_GET_IRQ
+ * @kvm: the VM
+ * @argp: struct kvm_hpkvm_irq
+ *
+ * Return: 0; -EINVAL for reserved fields, -ENOENT if no VFIO interrupt is
+ * connected to that GSI, -EFAULT.
+ */
+int kvm_hpkvm_get_irq(struct kvm *kvm, struct kvm_hpkvm_irq __user *argp)
+{
+	struct kvm_kernel_irqfd *irqfd;
+	struct kvm_hpkvm_irq irq;
+	int ret = -ENOENT;
+	u32 gsi;
+
+	if (copy_from_user(&irq, argp, sizeof(irq)))
+		return -EFAULT;
+	if (irq.flags || memchr_inv(irq.reserved, 0, sizeof(irq.reserved)))
+		return -EINVAL;
+
+	gsi = irq.gsi;
+	memset(&irq, 0, sizeof(irq));
+	irq.gsi = gsi;
+	irq.cpu = irq.vcpu = ~0u;
+	spin_lock_irq(&kvm->irqfds.lock);
+	list_for_each_entry(irqfd, &kvm->irqfds.items, list) {
+		if (irqfd->gsi == gsi && irqfd->producer) {
+			describe(&irq, irqfd);
+			ret = 0;
+			break;
+		}
+	}
+	spin_unlock_irq(&kvm->irqfds.lock);
+	if (!ret && copy_to_user(argp, &irq, sizeof(irq)))
+		ret = -EFAULT;
+	return ret;
+}
+
+/**
+ * kvm_hpkvm_set_irq_policy - KVM_HPKVM_SET_IRQ_POLICY
+ * @kvm: the VM
+ * @argp: struct kvm_hpkvm_irq_policy
+ *
+ * Return: 0; -EINVAL for unknown flags or reserved fields, -ENOENT if there is
+ * no irqfd for that GSI, -EFAULT.
+ */
+int kvm_hpkvm_set_irq_policy(struct kvm *kvm,
+			     struct kvm_hpkvm_irq_policy __user *argp)
+{
+	struct kvm_hpkvm_irq_policy policy;
+	struct kvm_kernel_irqfd *irqfd;
+	int ret = -ENOENT;
+
+	if (copy_from_user(&policy, argp, sizeof(policy)))
+		return -EFAULT;
+	if (policy.flags & ~KVM_HPKVM_IRQ_KEEP_HOST ||
+	    memchr_inv(policy.reserved, 0, sizeof(policy.reserved)))
+		return -EINVAL;
+
+	spin_lock_irq(&kvm->irqfds.lock);
+	list_for_each_entry(irqfd, &kvm->irqfds.items, list) {
+		if (irqfd->gsi != policy.gsi)
+			continue;
+		irqfd->hpkvm.keep_host = policy.flags & KVM_HPKVM_IRQ_KEEP_HOST;
+		if (irqfd->producer)
+			reroute(irqfd);
+		ret = 0;
+	}
+	spin_unlock_irq(&kvm->irqfds.lock);
+	return ret;
+}

@@ -1,0 +1,109 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+#
+# Runs inside an emulated host of 6 CPUs: real devices of the host's, given to an
+# unmodified Linux guest that uses its stock drivers.  The guest moves data over
+# the network and to a disk and verifies all of it, as a generic KVM VM with
+# vfio-pci and as an hpkvm VM with vfio-hp-pci; exits are counted meanwhile.
+#
+#   NICS   PCI addresses, words DRIVER=ADDRESS; each is tried alone, with DISK
+#   DISK   PCI address of an NVMe controller
+
+. /host/tests/host/lib/tap.sh
+. /host/tests/host/lib/vm.sh
+. /host/tests/host/lib/exits.sh
+. /host/tests/host/lib/vfio.sh
+
+SECONDS_OF_TRAFFIC=8
+BOOT=180
+# The vendor's codes of an interrupt, its window, and a HLT that waits for one.
+INTERRUPT_EXITS='96|100|120|1|7|12'
+
+# The interface of the virtio NIC, the other end.
+peer_interface() {
+	for _net in /sys/class/net/*; do
+		case $(readlink "$_net/device/driver") in
+		*virtio_net) basename "$_net" ;;
+		esac
+	done
+}
+
+# The growth that the guest saw, of all interrupts with a number that is an
+# MSI's.
+device_interrupts() {	# name
+	tr -d '\r' <$VM_DIR/"$1"/serial | awk '
+		/^irq: [0-9]+ / && $2 >= 24 {
+			for (i = 3; i <= NF; i++) sum += $i
+		}
+		END { print sum + 0 }'
+}
+
+interrupt_exits() {
+	sed -En "s/.*exit_reason: *($INTERRUPT_EXITS) *[,}].*hitcount: *//p" \
+		/tmp/exits/kvm_exit | awk '{ sum += $1 } END { print sum + 0 }'
+}
+
+moved() {	# name, kind, unit
+	grep -a "^traffic: $2 $3=" $VM_DIR/"$1"/serial
+	grep -aq "^traffic: $2 $3=[1-9][0-9]* bad=0" $VM_DIR/"$1"/serial
+}
+
+# All that the kernel says of the devices' interrupts.
+direct_interrupts() {	# name
+	vm_ask "$1" '{"execute":"query-hpkvm"}' >/tmp/query
+	grep -o '"mode": "direct"' /tmp/query | wc -l
+}
+
+some_direct() {	# name, at least
+	_direct=$(direct_interrupts "$1")
+	echo "$_direct are direct"
+	cat /tmp/query
+	[ "$_direct" -ge "$2" ]
+}
+
+traffic() {	# title, accelerator, device, NIC
+	_title=$1
+	exits_arm
+	VM_ARGS="-device $3,host=$4,id=net -device $3,host=$DISK,id=disk"
+	vm_start guest "$2" traffic $SECONDS_OF_TRAFFIC
+	ok "$_title: the guest has a network" \
+		vm_done guest $BOOT '^traffic: net connected'
+	if [ "$3" = vfio-hp-pci ]; then
+		sleep 3
+		# A queue pair of the disk's for each vCPU, and the NIC's.
+		ok "$_title: interrupts go to cores" some_direct guest 3
+	fi
+	ok "$_title: the guest does its work" \
+		vm_done guest 60 '^traffic: disk'
+	mkdir -p /tmp/exits
+	exits_save /tmp/exits
+	exits_disarm
+	ok "$_title: what came back from the network was right" \
+		moved guest net bytes
+	ok "$_title: what came back from the disk was right" \
+		moved guest disk blocks
+	ok "$_title: QEMU ends" vm_wait_end guest 60
+	irqs=$(device_interrupts guest)
+	exits=$(interrupt_exits)
+	echo "# $_title: $irqs device interrupts, $exits exits for interrupts"
+	vm_kill guest
+}
+
+ok "VFIO takes the disk" vfio_take "$DISK"
+for nic in $NICS; do
+	ok "VFIO takes the ${nic%%=*}" vfio_take "${nic#*=}"
+done
+"$FILES/net-peer" "$(peer_interface)" 10.9.0.1 &
+for nic in $NICS; do
+	driver=${nic%%=*} address=${nic#*=}
+	traffic "$driver, generic" kvm vfio-pci "$address"
+	ok "$driver, generic: an exit at least for each interrupt" \
+		[ "$exits" -ge "$irqs" ]
+	traffic "$driver, hpkvm" hpkvm,cpus=2-3 vfio-hp-pci "$address"
+	ok "$driver, hpkvm: there were interrupts" [ "$irqs" -ge 1000 ]
+	# Not one in a hundred, whatever else interrupted.
+	ok "$driver, hpkvm: no exits for interrupts" \
+		[ $((exits * 100)) -lt "$irqs" ]
+done
+for core in 2 3; do
+	ok "core $core serves the host afterwards" "$FILES/core-check" $core
+done
