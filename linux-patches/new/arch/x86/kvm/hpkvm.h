@@ -56,9 +56,7 @@ bool __kvm_hpkvm_irq_route(struct kvm *kvm, unsigned int host_irq);
 void kvm_hpkvm_irq_promoted(struct kvm_vcpu *vcpu);
 void kvm_hpkvm_irq_demote(struct kvm_vcpu *vcpu);
 void kvm_hpkvm_irq_forwarded(struct kvm_vcpu *vcpu, const u32 *irr);
-int kvm_hpkvm_get_irq(struct kvm *kvm, struct kvm_hpkvm_irq __user *argp);
-int kvm_hpkvm_set_irq_policy(struct kvm *kvm,
-			     struct kvm_hpkvm_irq_policy __user *argp);
+int kvm_hpkvm_vm_ioctl(struct kvm *kvm, unsigned int ioctl, void __user *argp);
 
 /* kvm_hpkvm_passthrough - does the guest drive a core's local APIC? */
 static __always_inline bool kvm_hpkvm_passthrough(struct kvm_vcpu *vcpu)
@@ -162,15 +160,8 @@ static inline bool kvm_hpkvm_irq_route(struct kvm *kvm, unsigned int host_irq)
 	return false;
 }
 
-static inline int kvm_hpkvm_get_irq(struct kvm *kvm,
-				    struct kvm_hpkvm_irq __user *argp)
-{
-	return -ENOTTY;
-}
-
-static inline int
-kvm_hpkvm_set_irq_policy(struct kvm *kvm,
-			 struct kvm_hpkvm_irq_policy __user *argp)
+static inline int kvm_hpkvm_vm_ioctl(struct kvm *kvm, unsigned int ioctl,
+				     void __user *argp)
 {
 	return -ENOTTY;
 }

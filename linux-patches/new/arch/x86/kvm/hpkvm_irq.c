@@ -220,15 +220,8 @@ static void describe(struct kvm_hpkvm_irq *irq,
 	}
 }
 
-/**
- * kvm_hpkvm_get_irq - KVM_HPKVM_GET_IRQ
- * @kvm: the VM
- * @argp: struct kvm_hpkvm_irq
- *
- * Return: 0; -EINVAL for reserved fields, -ENOENT if no VFIO interrupt is
- * connected to that GSI, -EFAULT.
- */
-int kvm_hpkvm_get_irq(struct kvm *kvm, struct kvm_hpkvm_irq __user *argp)
+/* -ENOENT if no VFIO interrupt is connected to that GSI. */
+static int get_irq(struct kvm *kvm, struct kvm_hpkvm_irq __user *argp)
 {
 	struct kvm_kernel_irqfd *irqfd;
 	struct kvm_hpkvm_irq irq;
@@ -243,7 +236,8 @@ int kvm_hpkvm_get_irq(struct kvm *kvm, struct kvm_hpkvm_irq __user *argp)
 	gsi = irq.gsi;
 	memset(&irq, 0, sizeof(irq));
 	irq.gsi = gsi;
-	irq.cpu = irq.vcpu = ~0u;
+	irq.cpu = ~0u;
+	irq.vcpu = ~0u;
 	spin_lock_irq(&kvm->irqfds.lock);
 	list_for_each_entry(irqfd, &kvm->irqfds.items, list) {
 		if (irqfd->gsi == gsi && irqfd->producer) {
@@ -258,16 +252,9 @@ int kvm_hpkvm_get_irq(struct kvm *kvm, struct kvm_hpkvm_irq __user *argp)
 	return ret;
 }
 
-/**
- * kvm_hpkvm_set_irq_policy - KVM_HPKVM_SET_IRQ_POLICY
- * @kvm: the VM
- * @argp: struct kvm_hpkvm_irq_policy
- *
- * Return: 0; -EINVAL for unknown flags or reserved fields, -ENOENT if there is
- * no irqfd for that GSI, -EFAULT.
- */
-int kvm_hpkvm_set_irq_policy(struct kvm *kvm,
-			     struct kvm_hpkvm_irq_policy __user *argp)
+/* -ENOENT if there is no irqfd for that GSI. */
+static int set_policy(struct kvm *kvm,
+		      struct kvm_hpkvm_irq_policy __user *argp)
 {
 	struct kvm_hpkvm_irq_policy policy;
 	struct kvm_kernel_irqfd *irqfd;
@@ -290,4 +277,24 @@ int kvm_hpkvm_set_irq_policy(struct kvm *kvm,
 	}
 	spin_unlock_irq(&kvm->irqfds.lock);
 	return ret;
+}
+
+/**
+ * kvm_hpkvm_vm_ioctl - what is left of a VM's ioctls when x86 knows no more
+ * @kvm: the VM
+ * @ioctl: the number
+ * @argp: its argument
+ *
+ * Return: what the ioctl returns, -ENOTTY if it is not one of ours either.
+ */
+int kvm_hpkvm_vm_ioctl(struct kvm *kvm, unsigned int ioctl, void __user *argp)
+{
+	switch (ioctl) {
+	case KVM_HPKVM_GET_IRQ:
+		return get_irq(kvm, argp);
+	case KVM_HPKVM_SET_IRQ_POLICY:
+		return set_policy(kvm, argp);
+	default:
+		return -ENOTTY;
+	}
 }
