@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 #
 # Runs inside the emulated host: boots the same guest once under each
-# accelerator and leaves what the kernel and the guest counted in
-# /host/results/NAME.  Judges nothing.
+# accelerator, then one that has a device of the host's, and leaves what the
+# kernel and the guest counted in /host/results/NAME.  Judges nothing.
 #
 # Usage: measure.sh SECONDS SLEEPS NAME=ACCELERATOR...
 #
@@ -10,7 +10,10 @@
 
 . /host/tests/host/lib/vm.sh
 . /host/tests/host/lib/exits.sh
+. /host/tests/host/lib/vfio.sh
 
+# An edu device of the host's, for its guests.
+DEVICE=0000:00:10.0
 BOOT_LIMIT=${BOOT_LIMIT:-180}
 settle=$1 sleeps=$2
 shift 2
@@ -60,6 +63,30 @@ measure() {	# name, accelerator
 	exits_disarm
 }
 
+# A guest without a system that takes interrupts of a device of the host's.
+measure_device() {	# name, accelerator, VFIO device
+	exits_arm
+	VM_SMP=1 VM_KERNEL=$FILES/micro.elf
+	VM_ARGS="-device $3,host=$DEVICE"
+	vm_start device "$2" device_only=1
+	if ! vm_wait_for device 60 '^micro: device-msi'; then
+		show device
+		die "$1: the guest with a device did not finish"
+	fi
+	mkdir -p /tmp/device
+	exits_save /tmp/device || die "cannot read the counts"
+	cp /tmp/device/kvm_exit "/host/results/$1/device_exit"
+	vm_wait_end device 20 || vm_kill device
+	exits_disarm
+}
+
 for run in "$@"; do
 	measure "${run%%=*}" "${run#*=}"
+done
+vfio_take $DEVICE || die "VFIO does not take the device $DEVICE"
+for run in "$@"; do
+	case ${run#*=} in
+	hpkvm*) measure_device "${run%%=*}" "${run#*=}" vfio-hp-pci ;;
+	*) measure_device "${run%%=*}" "${run#*=}" vfio-pci ;;
+	esac
 done

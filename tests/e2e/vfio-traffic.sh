@@ -54,10 +54,21 @@ direct_interrupts() {	# name
 }
 
 some_direct() {	# name, at least
-	_direct=$(direct_interrupts "$1")
-	echo "$_direct are direct"
+	_deadline=$(($(date +%s) + 30))
+	until [ "$(direct_interrupts "$1")" -ge "$2" ]; do
+		[ "$(date +%s)" -lt $_deadline ] || break
+		sleep 0.5
+	done
 	cat /tmp/query
-	[ "$_direct" -ge "$2" ]
+	[ "$(direct_interrupts "$1")" -ge "$2" ]
+}
+
+has_no_device() {	# name
+	_deadline=$(($(date +%s) + 60))
+	while vm_ask "$1" '{"execute":"query-hpkvm"}' | grep '"qom-path"'; do
+		[ "$(date +%s)" -lt $_deadline ] || return 1
+		sleep 0.5
+	done
 }
 
 traffic() {	# title, accelerator, device, NIC
@@ -68,7 +79,6 @@ traffic() {	# title, accelerator, device, NIC
 	ok "$_title: the guest has a network" \
 		vm_done guest $BOOT '^traffic: net connected'
 	if [ "$3" = vfio-hp-pci ]; then
-		sleep 3
 		# A queue pair of the disk's for each vCPU, and the NIC's.
 		ok "$_title: interrupts go to cores" some_direct guest 3
 	fi
@@ -104,6 +114,24 @@ for nic in $NICS; do
 	ok "$driver, hpkvm: no exits for interrupts" \
 		[ $((exits * 100)) -lt "$irqs" ]
 done
+# The disk comes and goes while the guest runs, by PCIe's own hot-plug.
+VM_ARGS="-global ICH9-LPC.acpi-pci-hotplug-with-bridge-support=off
+	-device pcie-root-port,id=slot,chassis=1"
+vm_start guest hpkvm,cpus=2-3 forever
+ok "plug: the guest boots" vm_wait_for guest $BOOT 'guest: alive'
+for round in 1 2; do
+	vm_ask guest '{"execute":"device_add","arguments":
+		{"driver":"vfio-hp-pci","host":"'"$DISK"'","bus":"slot",
+		 "id":"disk","irte":"on"}}' | sed 's/^/# /'
+	ok "plug $round: its interrupts go to cores" some_direct guest 3
+	vm_ask guest '{"execute":"device_del","arguments":{"id":"disk"}}' |
+		sed 's/^/# /'
+	ok "plug $round: it goes" has_no_device guest
+done
+alive=$(vm_count guest 'guest: alive')
+ok "plug: the guest moves on" \
+	vm_wait_for guest 30 'guest: alive' $((alive + 3))
+vm_kill guest
 for core in 2 3; do
 	ok "core $core serves the host afterwards" "$FILES/core-check" $core
 done

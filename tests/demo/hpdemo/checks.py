@@ -11,6 +11,9 @@ REDUCTION_PERCENT = 99
 OTHER_PER_VCPU_SECOND = 5
 IPIS_PER_SECOND = 20
 WINDOW_SECONDS = 10
+# What the guest with a device takes; the host may want the core meanwhile.
+DEVICE_INTERRUPTS = 1000
+DEVICE_SLACK = 10
 INTR, NMI, VINTR, HLT = 0x60, 0x61, 0x64, 0x78
 MWAITS = (0x8a, 0x8b, 0x8c)
 
@@ -64,6 +67,12 @@ def checks(generic, hpkvm):
     yield _zero('EOI', hpkvm.msr((counts.EOI,)))
     yield _zero('receiving an IPI', hpkvm.reason(INTR, VINTR))
     yield _ipi_cost(hpkvm)
+    yield ('generic: a device interrupt costs an exit or more',
+           generic.device_cost() >= DEVICE_INTERRUPTS,
+           f'{generic.device_cost()} exits for {DEVICE_INTERRUPTS}')
+    yield ('a device interrupt costs no exit',
+           hpkvm.device_cost() < DEVICE_SLACK,
+           f'{hpkvm.device_cost()} exits for {DEVICE_INTERRUPTS}')
     other = hpkvm.total() - hpkvm.ipis_sent()
     limit = OTHER_PER_VCPU_SECOND * hpkvm.cpus * hpkvm.seconds
     detail = ', '.join(f'{names.exit_name(code)} {hpkvm.reason(code)}'

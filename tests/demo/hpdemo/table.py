@@ -70,4 +70,7 @@ def show(generic, hpkvm):
                         ('1 ms sleeps done', lambda run: run.sleeps)):
         _row(title, what(generic) + [sum(what(generic))],
              what(hpkvm) + [sum(what(hpkvm))])
+    print(line)
+    _total_only('exits per 1000 device IRQs', generic.device_cost(),
+                hpkvm.device_cost(), cpus)
     print()
