@@ -1,14 +1,16 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 #
-# Runs inside an emulated host whose kernel is not ours: -accel hpkvm is stock
-# KVM and says so once; with fallback=off it is an error before the guest runs.
+# Runs inside an emulated host that cannot dedicate cores, because its kernel is
+# not ours, or because it has no x2APIC and remaps no interrupts: -accel hpkvm is
+# stock KVM and says so once; with fallback=off, and with a device that insists,
+# it is an error before the guest runs.
 
 . /host/tests/host/lib/tap.sh
 . /host/tests/host/lib/vm.sh
 
 VM_ARGS=-no-shutdown
 vm_start fallback hpkvm,cpus=2-3 steady 1 500
-ok "the guest boots on an unpatched kernel" \
+ok "the guest boots" \
 	vm_wait_for fallback 120 'guest: start'
 ok "no vCPU is in passthrough" vm_dedicated fallback 0
 ok "the guest does its work" vm_wait_for fallback 60 'guest: done'
@@ -21,4 +23,9 @@ vm_start refused hpkvm,cpus=2-3,fallback=off poweroff 1
 ok "with fallback=off QEMU ends" vm_wait_end refused 60
 ok "the guest did not run" [ "$(vm_count refused 'guest:')" -eq 0 ]
 ok "QEMU says why" grep -q hpkvm $VM_DIR/refused/log
-sed 's/^/# /' $VM_DIR/fallback/log $VM_DIR/refused/log
+
+VM_ARGS='-device vfio-hp-pci,irte=on,host=0000:00:1f.0'
+vm_start insists hpkvm,cpus=2-3 poweroff 1
+ok "with irte=on QEMU ends" vm_wait_end insists 60
+ok "QEMU says why irte=on cannot be" grep -q 'irte=on: ' $VM_DIR/insists/log
+sed 's/^/# /' $VM_DIR/insists/log $VM_DIR/fallback/log $VM_DIR/refused/log

@@ -72,7 +72,7 @@ costs hpkvm,cpus=2,direct-vfio=off vfio-pci '-ge 0'
 # ---- Torture ----
 
 devices_of() {	# device, with properties
-	echo "-device $1,host=$FIRST,addr=0x10,id=first" \
+	echo "$VM_IOMMUFD -device $1,host=$FIRST,addr=0x10,id=first" \
 		"-device $1,host=$SECOND,addr=0x11,id=second"
 }
 
@@ -126,17 +126,24 @@ torture_running() {	# device, interrupts
 	ok "policy: it gets going" vm_wait_for policy 60 '^# CPU 0 at [1-9]'
 }
 
-torture_running vfio-hp-pci,irte=off 10000
+torture_running vfio-hp-pci,irte=off 50000
 ok "irte=off: both interrupts stay in the host" vm_irqs policy 2 remapped
 ok "irte=off: for that reason" vm_says policy '"reason": "policy"'
 torture_end policy
 
-torture_running vfio-hp-pci 1000000
+# By the device's own file, and by iommufd, in place of VFIO's group.
+VM_IOMMUFD='-object iommufd,id=iommufd'
+torture_running vfio-hp-pci,iommufd=iommufd 50000
+ok "iommufd: both interrupts are direct" vm_irqs policy 2 direct
+torture_end policy
+VM_IOMMUFD=
+
+torture_running vfio-hp-pci 5000000
 ok "killed: both interrupts are direct" vm_irqs policy 2 direct
 vm_kill policy
 for core in 2 3; do
 	ok "killed: core $core serves the host" "$FILES/core-check" $core
 done
-torture_running vfio-hp-pci 10000
+torture_running vfio-hp-pci 50000
 ok "after that: both interrupts are direct" vm_irqs policy 2 direct
 torture_end policy
