@@ -425,6 +425,7 @@ static struct {
     char affinity[64];          /* as it was */
 } irqs[MAX_IRQS];
 static unsigned n_irqs, n_misrouted;
+static int last_misrouted;
 
 static bool irq_file(int irq, const char *name, char *text, size_t size,
                      bool write)
@@ -466,15 +467,30 @@ static void find_irqs(void)
     }
 }
 
+/* Once its vCPUs are gone the cores may be the host's again. */
+static bool vcpus_live(void)
+{
+    for (unsigned i = 0; i < n_vcpus; i++) {
+        if (syscall(SYS_tgkill, qemu, vcpus[i], 0)) {
+            return false;
+        }
+    }
+    return n_vcpus;
+}
+
 static void check_route(int irq)
 {
     char text[64];
 
-    if (!irq_file(irq, "effective_affinity_list", text, sizeof(text), false)) {
+    if (!irq_file(irq, "effective_affinity_list", text, sizeof(text), false) ||
+        !vcpus_live()) {
         return;
     }
     for (int i = 0; i < n_cpus; i++) {
-        n_misrouted += atoi(text) == cpus[i];
+        if (atoi(text) == cpus[i]) {
+            n_misrouted++;
+            last_misrouted = irq;
+        }
     }
 }
 
@@ -687,7 +703,8 @@ static void report(void)
         }
     }
     if (n_misrouted) {
-        printf("misrouted %u\n", n_misrouted);
+        printf("misrouted %u, the last was irq %d\n", n_misrouted,
+               last_misrouted);
     }
 }
 

@@ -45,7 +45,7 @@
 #define DELAY_PORT      0x80    /* a write exits, and does nothing */
 #define CPUID_1_ECX_TSC_DEADLINE        (1u << 24)
 #define LVT_ONE_SHOT    0
-#define PERIOD_MS       500
+#define PERIOD_MS       1000
 #define PHASE_TICKS     8       /* as many late ones show a later phase */
 #define WAKE_VECTOR     0x3f    /* not counted */
 #define LEDGER_PAGES    256
