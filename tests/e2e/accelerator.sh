@@ -17,9 +17,6 @@ vcpu_tid() {
 	done
 }
 
-# vm_says NAME PATTERN: what query-hpkvm answers matches.
-vm_says() { vm_ask "$1" '{"execute":"query-hpkvm"}' | grep -e "$2"; }
-
 # vm_status NAME STATUS SECONDS: query-status comes to say so.
 vm_status() {
 	_limit=$(($(date +%s) + $3))

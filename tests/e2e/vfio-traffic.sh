@@ -15,8 +15,6 @@
 
 SECONDS_OF_TRAFFIC=8
 BOOT=180
-# The vendor's codes of an interrupt, its window, and a HLT that waits for one.
-INTERRUPT_EXITS='96|100|120|1|7|12'
 
 # The interface of the virtio NIC, the other end.
 peer_interface() {
@@ -35,11 +33,6 @@ device_interrupts() {	# name
 			for (i = 3; i <= NF; i++) sum += $i
 		}
 		END { print sum + 0 }'
-}
-
-interrupt_exits() {
-	sed -En "s/.*exit_reason: *($INTERRUPT_EXITS) *[,}].*hitcount: *//p" \
-		/tmp/exits/kvm_exit | awk '{ sum += $1 } END { print sum + 0 }'
 }
 
 moved() {	# name, kind, unit
@@ -93,7 +86,7 @@ traffic() {	# title, accelerator, device, NIC
 		moved guest disk blocks
 	ok "$_title: QEMU ends" vm_wait_end guest 60
 	irqs=$(device_interrupts guest)
-	exits=$(interrupt_exits)
+	exits=$(exits_of "$INTERRUPT_EXITS|$HALT_EXITS")
 	echo "# $_title: $irqs device interrupts, $exits exits for interrupts"
 	vm_kill guest
 }

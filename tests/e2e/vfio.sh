@@ -11,13 +11,9 @@
 . /host/tests/host/lib/exits.sh
 . /host/tests/host/lib/vfio.sh
 
-IRQS=${IRQS:-100000}
+IRQS=${IRQS:-50000}
 FIRST=0000:00:10.0
 SECOND=0000:00:11.0
-# Exits of a kind: the vendor's codes for it.
-INTERRUPT_EXITS='96|100|1|7'	# interrupt, its window
-
-vm_says() { vm_ask "$1" '{"execute":"query-hpkvm"}' | grep -e "$2"; }
 
 # Each interrupt of its VFIO devices that is not masked goes there.
 vm_irqs() {	# name, how many, mode
@@ -37,13 +33,6 @@ ok "VFIO takes the first device" vfio_take $FIRST
 ok "VFIO takes the second device" vfio_take $SECOND
 
 # ---- What an interrupt costs ----
-
-# Exits of these codes in the window that exits_save kept.
-exits_of() {	# codes, as a pattern
-	sed -En "s/.*exit_reason: *($1) *[,}].*hitcount: *//p" \
-		/tmp/exits/kvm_exit |
-		awk '{ sum += $1 } END { print sum + 0 }'
-}
 
 costs() {	# accelerator, device, test of the exits of 1000 interrupts
 	_title="cost, $2 under $1"
@@ -67,7 +56,6 @@ costs() {	# accelerator, device, test of the exits of 1000 interrupts
 costs kvm vfio-pci '-ge 1000'
 costs hpkvm,cpus=2 vfio-hp-pci '-eq 0'
 costs hpkvm,cpus=2 vfio-pci '-eq 0'
-costs hpkvm,cpus=2,direct-vfio=off vfio-pci '-ge 0'
 
 # ---- Torture ----
 

@@ -17,6 +17,10 @@ _EXIT_COUNTS='kvm_exit:vcpu_id,exit_reason
 kvm_msr:ecx,write
 kvm_hypercall:nr'
 
+# Of interrupts and of what waits for one to be taken, and HLT; SVM's and VMX's.
+INTERRUPT_EXITS='96|100|1|7'
+HALT_EXITS='120|12'
+
 # exits_arm: start from zero, counting nothing until the next window.
 exits_arm() {
 	exits_disarm
@@ -37,6 +41,13 @@ exits_save() {
 		_event=${_count%%:*}
 		cat $EVENTS/$_event/hist >"$1/$_event" || return 1
 	done
+}
+
+# exits_of CODES: how many exits_save found in /tmp/exits for these exit codes,
+# which are a pattern such as 96|100.
+exits_of() {
+	sed -En "s/.*exit_reason: *($1) *[,}].*hitcount: *//p" \
+		/tmp/exits/kvm_exit | awk '{ sum += $1 } END { print sum + 0 }'
 }
 
 exits_disarm() {
