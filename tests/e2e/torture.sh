@@ -58,7 +58,7 @@ has_moved() {	# name, times
 }
 
 if [ "$VM_DEDICATED" -ne 0 ]; then
-	torture_begin moving hpkvm 0 irqs=$((IRQS / 50))
+	torture_begin moving hpkvm 0 irqs=$((IRQS / 50 + 2000))
 	torture_pin moving 2 3
 	ok "moving: its vCPUs are in passthrough" vm_dedicated moving 2
 	# shellcheck disable=SC2086
