@@ -73,7 +73,6 @@ measure_device() {	# name, accelerator, VFIO device
 		show device
 		die "$1: the guest with a device did not finish"
 	fi
-	mkdir -p /tmp/device
 	exits_save /tmp/device || die "cannot read the counts"
 	cp /tmp/device/kvm_exit "/host/results/$1/device_exit"
 	vm_wait_end device 20 || vm_kill device

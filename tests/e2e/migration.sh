@@ -246,7 +246,6 @@ count_exits() {	# name
 	exits_arm || return 1
 	_seen=$(vm_count "$1" '^micro: halt-wake')
 	vm_wait_for "$1" 120 '^micro: halt-wake' $((_seen + 2)) || return 1
-	mkdir -p /tmp/exits
 	exits_save /tmp/exits && exits_disarm
 	cat /tmp/exits/kvm_exit
 	[ "$(exits_of '[0-9]+')" -gt 0 ]

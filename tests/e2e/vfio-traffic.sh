@@ -77,7 +77,6 @@ traffic() {	# title, accelerator, device, NIC
 	fi
 	ok "$_title: the guest does its work" \
 		vm_done guest 60 '^traffic: disk'
-	mkdir -p /tmp/exits
 	exits_save /tmp/exits
 	exits_disarm
 	ok "$_title: what came back from the network was right" \

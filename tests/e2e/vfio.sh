@@ -43,7 +43,6 @@ costs() {	# accelerator, device, test of the exits of 1000 interrupts
 	VM_SMP=2 VM_KERNEL=$FILES/torture.elf
 	ok "$_title: the guest does its work" \
 		vm_done micro 120 '^micro: device-msi'
-	mkdir -p /tmp/exits
 	exits_save /tmp/exits
 	_exits=$(exits_of "$INTERRUPT_EXITS")
 	# shellcheck disable=SC2086  # an operator and a number

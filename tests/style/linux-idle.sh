@@ -13,7 +13,6 @@ vm_start generic kvm
 if ! vm_done generic 900 '^micro: halt-wake'; then
 	exit 1
 fi
-mkdir -p /tmp/exits
 exits_save /tmp/exits || exit 1
 sed -En 's/.*exit_reason: *([0-9]+) .*hitcount: *([0-9]+).*/exits: \1 \2/p' \
 	/tmp/exits/kvm_exit

@@ -37,6 +37,7 @@ exits_arm() {
 
 # exits_save DIRECTORY: write the counts there, one file an event.
 exits_save() {
+	mkdir -p "$1" || return 1
 	for _count in $_EXIT_COUNTS; do
 		_event=${_count%%:*}
 		cat $EVENTS/$_event/hist >"$1/$_event" || return 1
