@@ -49,8 +49,9 @@ notices() {	# switch
 		done
 		;;
 	esac
+	grep -a '^torture' $VM_DIR/$1/serial
 	echo "at attempt $_tries"
-	grep -a '^torture\|^# .* sent' $VM_DIR/$1/serial
+	grep -a '^# .* \(lost\|doubled\|early\) [1-9]' $VM_DIR/$1/serial
 	grep -aq "^torture: .* $_seen " $VM_DIR/$1/serial
 }
 

@@ -11,6 +11,7 @@
 #define _GNU_SOURCE
 #include <pthread.h>
 #include <signal.h>
+#include <time.h>
 
 #include "apic.h"
 #include "hpkvm.h"
@@ -25,6 +26,7 @@
 #define NR_IRQS		1000
 #define NR_LEVEL_IRQS	5000
 #define TIMER_US	200
+#define CALL_PAUSE_US	200	/* at most, between two calls of the host's */
 #define NR_VCPUS	2
 
 /* Bus clock of KVM's LAPIC timer: 1 GHz, divided by 1. */
@@ -551,6 +553,19 @@ static void route_level_line(struct kvm_vm *vm)
 	vm_ioctl(vm, KVM_SET_IRQCHIP, &chip);
 }
 
+static void spin_up_to(unsigned int us)
+{
+	struct timespec begin, now;
+	long ns = random() % (us * 1000), gone;
+
+	clock_gettime(CLOCK_MONOTONIC, &begin);
+	do {
+		clock_gettime(CLOCK_MONOTONIC, &now);
+		gone = (now.tv_sec - begin.tv_sec) * 1000000000L +
+		       now.tv_nsec - begin.tv_nsec;
+	} while (gone < ns);
+}
+
 /*
  * The EOI of a level-triggered interrupt exits, and an NMI may come at any step
  * of its handling.  One that took the vector aside at the wrong moment made the
@@ -579,6 +594,11 @@ TEST_F_TIMEOUT(smoke, level_amid_host_calls, 300)
 		/* Each is a function call on the core. */
 		TEST_ASSERT_EQ(pread(fd, &tsc, sizeof(tsc), MSR_IA32_TSC),
 			       sizeof(tsc));
+		/*
+		 * Calls without a pause let no guest execute anything, on
+		 * whatever core: the next one waits before each entry.
+		 */
+		spin_up_to(CALL_PAUSE_US);
 	}
 	finish(&r);
 	close(fd);
