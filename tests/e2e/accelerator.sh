@@ -18,20 +18,6 @@ vcpu_tid() {
 }
 
 # vm_status NAME STATUS SECONDS: query-status comes to say so.
-vm_status() {
-	_limit=$(($(date +%s) + $3))
-	until vm_ask "$1" '{"execute":"query-status"}' |
-		grep -q "\"status\": \"$2\""; do
-		[ "$(date +%s)" -lt $_limit ] || return 1
-		sleep 0.5
-	done
-}
-
-moves_on() {
-	_now=$(vm_count "$1" 'guest: alive')
-	vm_wait_for "$1" 60 'guest: alive' $((_now + 3))
-}
-
 # libvirt: "-accel kvm", paused; pin the threads; continue.
 export QEMU_HPKVM=fallback=off
 VM_ARGS=-S
@@ -60,7 +46,7 @@ ok "pinned: vCPU 0 gets another mask" taskset -p 4 "$(vcpu_tid pinned 0)"
 sleep 2
 ok "pinned: vCPU 1 gets another mask" taskset -p 8 "$(vcpu_tid pinned 1)"
 ok "pinned: they have changed places" swapped
-ok "pinned: the guest moves on there" moves_on pinned
+ok "pinned: the guest moves on there" vm_moves_on pinned
 
 # The cores are taken: another VM does without, or does not start.
 VM_ARGS=
@@ -85,7 +71,7 @@ vm_ask pinned '{"execute":"query-stats","arguments":{"target":"vcpu"}}' \
 ok "pinned: statistics have the counters" grep -q hpkvm_promotions /tmp/stats
 vm_ask pinned '{"execute":"human-monitor-command","arguments":
 	{"command-line":"info lapic"}}' >/dev/null
-ok "pinned: the guest moves on after info lapic" moves_on pinned
+ok "pinned: the guest moves on after info lapic" vm_moves_on pinned
 ok "pinned: and is in passthrough again" vm_dedicated pinned 2
 
 # From dedicated cores to a file, to ordinary KVM, and back.
@@ -100,14 +86,14 @@ vm_kill pinned
 VM_ARGS="-incoming file:/tmp/to-kvm"
 vm_start away kvm forever
 ok "migrate: runs under kvm" vm_status away running 60
-ok "migrate: the guest moves on" moves_on away
+ok "migrate: the guest moves on" vm_moves_on away
 vm_migrate away /tmp/to-hpkvm
 ok "migrate: saved from kvm" vm_status away postmigrate 60
 vm_kill away
 VM_ARGS="-incoming file:/tmp/to-hpkvm"
 vm_start home hpkvm,cpus=2-3 forever
 ok "migrate: runs under hpkvm" vm_status home running 60
-ok "migrate: the guest moves on" moves_on home
+ok "migrate: the guest moves on" vm_moves_on home
 ok "migrate: its vCPUs are in passthrough" vm_dedicated home 2
 vm_kill home
 rm -f /tmp/to-kvm /tmp/to-hpkvm
@@ -120,7 +106,7 @@ vm_ask plug '{"execute":"device_add","arguments":
 	{"driver":"host-x86_64-cpu","id":"new","svm":false,
 	 "socket-id":0,"core-id":1,"thread-id":0}}' | sed 's/^/# /'
 ok "plug: it owns CPU 3" vm_says plug '"host-cpu": 3'
-ok "plug: the guest moves on" moves_on plug
+ok "plug: the guest moves on" vm_moves_on plug
 vm_ask plug '{"execute":"device_del","arguments":{"id":"new"}}' | sed 's/^/# /'
 sleep 5
 ok "plug: it left" not vm_says plug '"cpu-index": 1'

@@ -3,8 +3,8 @@
 # Runs inside an emulated host of 6 CPUs: a guest that counts its interrupts
 # moves, live with its memory first or last, and as a snapshot in a file, between
 # dedicated cores and between stock KVM and dedicated cores, is taken back to a
-# snapshot of its own, and is reset; it must not notice. And what others see of
-# a local APIC is the same whoever drives it.
+# snapshot of its own, is reset, and gets a third vCPU; it must not notice. And
+# what others see of a local APIC is the same whoever drives it.
 #
 #   VM_DEDICATED  vCPUs of two that must be in passthrough    (2)
 
@@ -220,6 +220,24 @@ reset() {	# accelerator, interrupts
 	vm_kill src
 }
 
+# A vCPU that the guest does not know is sent what "all others" are sent, and
+# ignores it: it waits for its INIT.
+plug() {	# accelerator, interrupts
+	VM_SMP=2,maxcpus=3
+	start_torture src "$1" "$2"
+	VM_SMP=2
+	ok "plug: a vCPU comes" plug_vcpu src
+	ok "plug: it owns a core" vm_says src '"cpu-index": 2, "host-cpu": 4'
+	ok "plug: nothing lost, doubled or early" verdict src
+	vm_kill src
+}
+
+plug_vcpu() {	# name
+	vm_ask "$1" '{"execute":"device_add","arguments":
+		{"driver":"host-x86_64-cpu","id":"new","svm":false,
+		 "socket-id":0,"core-id":2,"thread-id":0}}' | grep return
+}
+
 # What QEMU shows of a local APIC whose owner holds still.
 lapic_of() {	# accelerator, state
 	VM_SMP=1 VM_ARGS='-device edu'
@@ -285,6 +303,7 @@ postcopy hpkvm,cpus=2-3 hpkvm,cpus=4-5 40000
 snapshot hpkvm,cpus=2-3 hpkvm,cpus=4-5 30000
 internal_snapshot hpkvm,cpus=2-3 30000
 reset hpkvm,cpus=2-3 20000
+plug hpkvm,cpus=2-4 20000
 timer_after_arrival hpkvm,cpus=2 kvm '-ge 1000'
 timer_after_arrival kvm hpkvm,cpus=2 '-eq 0'
 for state in 0 1; do

@@ -11,11 +11,6 @@
 
 ACCEL=hpkvm,cpus=2-3
 
-moves_on() {
-	_now=$(vm_count nmi 'guest: alive')
-	vm_wait_for nmi 30 'guest: alive' $((_now + 2))
-}
-
 # NMIs that the kernel has reported as nobody's on CPU $1.
 reported() { dmesg | grep -c "NMI received for unknown reason .* on CPU $1"; }
 
@@ -32,7 +27,7 @@ wait_for_report() {	# CPU
 vm_start nmi "$ACCEL" forever
 ok "the guest boots" vm_wait_for nmi 90 'guest: start'
 ok "its vCPUs are in passthrough" vm_dedicated nmi 2
-ok "the guest makes progress" moves_on
+ok "the guest makes progress" vm_moves_on nmi
 
 # Further apart than dedicated_nmi() claims NMIs after the host's last own one:
 # for that second, one of nobody's may pass for ours.
@@ -43,7 +38,7 @@ done
 for cpu in 0 1 2 3; do
 	ok "an unknown NMI is reported on CPU $cpu" wait_for_report $cpu
 done
-ok "the guest makes progress after unknown NMIs" moves_on
+ok "the guest makes progress after unknown NMIs" vm_moves_on nmi
 ok "its vCPUs are in passthrough after unknown NMIs" vm_dedicated nmi 2
 
 echo "outside: watch the panic"

@@ -15,13 +15,8 @@ PERF_SECONDS=4
 WATCHDOG_THRESH=5
 WATCHDOG_SECONDS=16
 
-moves_on() {
-	_now=$(vm_count nmi 'guest: alive')
-	vm_wait_for nmi 30 'guest: alive' $((_now + 2))
-}
-
 guest_unharmed() {	# by what
-	ok "the guest makes progress after $1" moves_on
+	ok "the guest makes progress after $1" vm_moves_on nmi
 	ok "its vCPUs are in passthrough after $1" vm_dedicated nmi 2
 }
 

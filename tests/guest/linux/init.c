@@ -46,11 +46,9 @@ static unsigned long memory(void)
 	return (info.totalram * info.mem_unit) >> 20;
 }
 
-/* forever: the same load, and a line a second to show that it moves. */
-static void forever(void)
+/* The same load, and a line a second to show that it moves. */
+static void forever(struct load *load)
 {
-	struct load *load = load_start();
-
 	for (unsigned int second = 1;; second++) {
 		sleep(1);
 		printf("guest: alive %u %lu memory %lu\n", second,
@@ -58,10 +56,27 @@ static void forever(void)
 	}
 }
 
+/* To memory, once; who woke it up finds it alive. */
+static void suspend(struct load *load, int seconds)
+{
+	FILE *state;
+
+	sleep(seconds);
+	mkdir("/sys", 0755);
+	if (mount("sysfs", "/sys", "sysfs", 0, NULL))
+		perror("guest: mount /sys");
+	state = fopen("/sys/power/state", "w");
+	if (state && fputs("mem", state) >= 0 && !fclose(state))
+		printf("guest: awake\n");
+	else
+		perror("guest: suspend");
+	forever(load);
+}
+
 /*
  * The command line: steady SECONDS SLEEPS | forever | traffic SECONDS |
- * reboot SECONDS | poweroff SECONDS | panic SECONDS, the last three after that
- * much load.
+ * suspend SECONDS | reboot SECONDS | poweroff SECONDS | panic SECONDS, the last
+ * four after that much load.
  */
 int main(int argc, char **argv)
 {
@@ -73,7 +88,9 @@ int main(int argc, char **argv)
 	if (!strcmp(scenario, "steady")) {
 		steady(first, argc > 3 ? strtoul(argv[3], NULL, 10) : 1000);
 	} else if (!strcmp(scenario, "forever")) {
-		forever();
+		forever(load_start());
+	} else if (!strcmp(scenario, "suspend")) {
+		suspend(load_start(), first);
 	} else if (!strcmp(scenario, "traffic")) {
 		traffic_run(first);
 	} else {

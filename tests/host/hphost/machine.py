@@ -58,6 +58,10 @@ def _kernel_arguments(options):
         cpus = f'{HOUSEKEEPING}-{options.smp - 1}'
         words += [f'nohz_full={cpus}', f'rcu_nocbs={cpus}',
                   f'irqaffinity=0-{HOUSEKEEPING - 1}']
+    # Of some parameters (nohz_full=) the kernel takes the first.
+    given = {word.partition('=')[0]
+             for more in options.append for word in more.split()}
+    words = [w for w in words if w.partition('=')[0] not in given]
     return ' '.join(words + options.append)
 
 

@@ -140,5 +140,21 @@ vm_dedicated() {
 	return 1
 }
 
+# vm_moves_on NAME: a guest that runs "forever" does so, for three seconds.
+vm_moves_on() {
+	_now=$(vm_count "$1" 'guest: alive')
+	vm_wait_for "$1" 60 'guest: alive' $((_now + 3))
+}
+
+# vm_status NAME STATUS SECONDS: what query-status says is, or becomes, STATUS.
+vm_status() {
+	_deadline=$(($(date +%s) + $3))
+	until vm_ask "$1" '{"execute":"query-status"}' |
+		grep -q "\"status\": \"$2\""; do
+		[ "$(date +%s)" -lt $_deadline ] || return 1
+		sleep 0.5
+	done
+}
+
 # vm_count NAME PATTERN: lines of the guest's console that match.
 vm_count() { grep -ac "$2" "$VM_DIR/$1/serial"; }
