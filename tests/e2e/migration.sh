@@ -134,11 +134,10 @@ postcopy() {	# accelerator, accelerator, interrupts
 	ok "$_title: it sends memory" migration_is src active 20
 	ok "$_title: the guest goes first" \
 		vm_ask src '{"execute":"migrate-start-postcopy"}'
-	sleep 1
+	ok "$_title: the guest asks for its memory" answers src 60 \
+		query-migrate '"postcopy-requests": [1-9]'
 	set_bandwidth src 1000000000 >/dev/null
 	ok "$_title: the memory follows" migration_is src completed 120
-	ok "$_title: the guest waited for some of it" answers src 1 \
-		query-migrate '"postcopy-requests": [1-9]'
 	ok "$_title: the old QEMU ends" quits src
 	in_its_mode dst "$2"
 	ok "$_title: nothing lost, doubled or early" verdict dst
@@ -227,7 +226,7 @@ plug() {	# accelerator, interrupts
 	start_torture src "$1" "$2"
 	VM_SMP=2
 	ok "plug: a vCPU comes" plug_vcpu src
-	ok "plug: it owns a core" vm_says src '"cpu-index": 2, "host-cpu": 4'
+	ok "plug: it owns a core" vm_says src '"host-cpu": 4'
 	ok "plug: nothing lost, doubled or early" verdict src
 	vm_kill src
 }

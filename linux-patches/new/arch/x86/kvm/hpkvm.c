@@ -1096,6 +1096,18 @@ long kvm_arch_vcpu_async_ioctl(struct file *filp, unsigned int ioctl,
 	return kvm_hpkvm_get_state(filp->private_data, (void __user *)arg);
 }
 
+/*
+ * A timer that expired since the vCPU ran last: stock KVM keeps that to itself
+ * until the next entry, and a VM that is saved now never sees the interrupt.
+ * Not in TSC-deadline mode: who saves TSC_DEADLINE saves it still armed.
+ */
+static void show_expired_timer(struct kvm_vcpu *vcpu)
+{
+	if (vcpu->kvm->arch.hpkvm_features && lapic_in_kernel(vcpu) &&
+	    !deadline_mode(vcpu))
+		kvm_inject_pending_timer_irqs(vcpu);
+}
+
 /**
  * kvm_hpkvm_vcpu_ioctl - see x86's vCPU ioctls before KVM does
  * @vcpu: the vCPU, loaded
@@ -1113,6 +1125,9 @@ long kvm_hpkvm_vcpu_ioctl(struct kvm_vcpu *vcpu, unsigned int ioctl,
 	case KVM_HPKVM_UNBIND:
 		return kvm_hpkvm_unbind(vcpu);
 	case KVM_GET_LAPIC:
+		kvm_hpkvm_demote(vcpu, KVM_HPKVM_REASON_USER_ACCESS);
+		show_expired_timer(vcpu);
+		return -ENOIOCTLCMD;
 	case KVM_SET_LAPIC:
 	case KVM_GET_MSRS:
 	case KVM_SET_MSRS:

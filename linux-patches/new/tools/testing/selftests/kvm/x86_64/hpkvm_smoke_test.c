@@ -26,6 +26,7 @@
 #define NR_IRQS		1000
 #define NR_LEVEL_IRQS	5000
 #define TIMER_US	200
+#define UNSERVED_MS	100
 #define CALL_PAUSE_US	200	/* at most, between two calls of the host's */
 #define NR_VCPUS	2
 
@@ -540,6 +541,40 @@ TEST_F_TIMEOUT(smoke, get_lapic_from_elsewhere, 60)
 	EXPECT_EQ(0, *(uint32_t *)(lapic.regs + APIC_TASKPRI));
 	EXPECT_EQ(TDCR_DIV_1, *(uint32_t *)(lapic.regs + APIC_TDCR));
 	EXPECT_EQ(0, *(uint32_t *)(lapic.regs + APIC_IRR + 0x20));
+}
+
+static void guest_periodic_unserved(void)
+{
+	guest_init();
+	x2apic_write_reg(APIC_LVTT, APIC_LVT_TIMER_PERIODIC | TIMER_VECTOR);
+	x2apic_write_reg(APIC_TMICT, UNSERVED_MS * 1000000);
+	GUEST_SYNC(0);
+	GUEST_DONE();
+}
+
+/*
+ * Saving a vCPU takes several ioctls, and the first of them demotes it: what
+ * its timer does until KVM_GET_LAPIC must be in what that returns.
+ */
+TEST_F_TIMEOUT(smoke, timer_between_ioctls, 60)
+{
+	struct machine *m = &self->m;
+	struct kvm_vcpu *vcpu = m->vcpus[0];
+	struct kvm_lapic_state lapic;
+	struct kvm_sregs sregs;
+
+	vcpu_arch_set_entry_point(vcpu, guest_periodic_unserved);
+	if (m->passthrough)
+		TEST_ASSERT(!hpkvm_bind(vcpu, m->cores[0], NULL), "Can't bind");
+	vcpu_run(vcpu);
+	vcpu_sregs_get(vcpu, &sregs);
+	usleep(UNSERVED_MS * 1500);
+	vcpu_ioctl(vcpu, KVM_GET_LAPIC, &lapic);
+	/* Stock KVM shows it after the next KVM_RUN only. */
+	if (m->passthrough)
+		EXPECT_EQ(BIT(TIMER_VECTOR % 32),
+			  *(uint32_t *)(lapic.regs + APIC_IRR +
+					TIMER_VECTOR / 32 * 0x10));
 }
 
 static void route_level_line(struct kvm_vm *vm)
