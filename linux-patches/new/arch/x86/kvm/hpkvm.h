@@ -111,10 +111,16 @@ static inline bool kvm_hpkvm_get_deadline(struct kvm_vcpu *vcpu, u64 *data)
 	       __kvm_hpkvm_get_deadline(vcpu, data);
 }
 
-/* kvm_hpkvm_tsc_direct - the VM's TSC is to be the host's, from the start */
-static inline bool kvm_hpkvm_tsc_direct(struct kvm *kvm)
+/*
+ * kvm_hpkvm_tsc_direct - is the VM's TSC to be the host's?
+ * @kvm: the VM
+ * @tsc: what it is to be set to; KVM starts a vCPU with 0, QEMU resets to 1
+ *
+ * TSC_DEADLINE can be the guest's only while it is.
+ */
+static inline bool kvm_hpkvm_tsc_direct(struct kvm *kvm, u64 tsc)
 {
-	return kvm->arch.hpkvm_features & KVM_HPKVM_F_DIRECT_TIMER;
+	return tsc <= 1 && kvm->arch.hpkvm_features & KVM_HPKVM_F_DIRECT_TIMER;
 }
 
 /* kvm_hpkvm_can_bypass - may a VFIO interrupt concern any VM of this host? */
@@ -150,7 +156,7 @@ static inline void kvm_hpkvm_update(struct kvm_vcpu *vcpu) { }
 static inline void kvm_hpkvm_demote(struct kvm_vcpu *vcpu, u32 reason) { }
 static inline bool kvm_hpkvm_enter(struct kvm_vcpu *vcpu) { return true; }
 static inline void kvm_hpkvm_exit(struct kvm_vcpu *vcpu) { }
-static inline bool kvm_hpkvm_tsc_direct(struct kvm *kvm) { return false; }
+static inline bool kvm_hpkvm_tsc_direct(struct kvm *kvm, u64 tsc) { return false; }
 static inline bool kvm_hpkvm_can_bypass(void) { return false; }
 static inline void kvm_hpkvm_irq_add(struct kvm_kernel_irqfd *irqfd) { }
 static inline void kvm_hpkvm_irq_del(struct kvm_kernel_irqfd *irqfd) { }
