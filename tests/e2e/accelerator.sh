@@ -17,7 +17,6 @@ vcpu_tid() {
 	done
 }
 
-# vm_status NAME STATUS SECONDS: query-status comes to say so.
 # libvirt: "-accel kvm", paused; pin the threads; continue.
 export QEMU_HPKVM=fallback=off
 VM_ARGS=-S
@@ -46,7 +45,7 @@ ok "pinned: vCPU 0 gets another mask" taskset -p 4 "$(vcpu_tid pinned 0)"
 sleep 2
 ok "pinned: vCPU 1 gets another mask" taskset -p 8 "$(vcpu_tid pinned 1)"
 ok "pinned: they have changed places" swapped
-ok "pinned: the guest moves on there" vm_moves_on pinned
+ok "pinned: the guest moves on there" vm_moves_on pinned 60
 
 # The cores are taken: another VM does without, or does not start.
 VM_ARGS=
@@ -71,7 +70,7 @@ vm_ask pinned '{"execute":"query-stats","arguments":{"target":"vcpu"}}' \
 ok "pinned: statistics have the counters" grep -q hpkvm_promotions /tmp/stats
 vm_ask pinned '{"execute":"human-monitor-command","arguments":
 	{"command-line":"info lapic"}}' >/dev/null
-ok "pinned: the guest moves on after info lapic" vm_moves_on pinned
+ok "pinned: the guest moves on after info lapic" vm_moves_on pinned 60
 ok "pinned: and is in passthrough again" vm_dedicated pinned 2
 
 # From dedicated cores to a file, to ordinary KVM, and back.
@@ -86,14 +85,14 @@ vm_kill pinned
 VM_ARGS="-incoming file:/tmp/to-kvm"
 vm_start away kvm forever
 ok "migrate: runs under kvm" vm_status away running 60
-ok "migrate: the guest moves on" vm_moves_on away
+ok "migrate: the guest moves on" vm_moves_on away 60
 vm_migrate away /tmp/to-hpkvm
 ok "migrate: saved from kvm" vm_status away postmigrate 60
 vm_kill away
 VM_ARGS="-incoming file:/tmp/to-hpkvm"
 vm_start home hpkvm,cpus=2-3 forever
 ok "migrate: runs under hpkvm" vm_status home running 60
-ok "migrate: the guest moves on" vm_moves_on home
+ok "migrate: the guest moves on" vm_moves_on home 60
 ok "migrate: its vCPUs are in passthrough" vm_dedicated home 2
 vm_kill home
 rm -f /tmp/to-kvm /tmp/to-hpkvm
@@ -102,11 +101,9 @@ rm -f /tmp/to-kvm /tmp/to-hpkvm
 VM_ARGS=
 VM_SMP=1,maxcpus=2 vm_start plug hpkvm,cpus=2-3 forever
 ok "plug: the guest boots" vm_wait_for plug $BOOT 'guest: start'
-vm_ask plug '{"execute":"device_add","arguments":
-	{"driver":"host-x86_64-cpu","id":"new","svm":false,
-	 "socket-id":0,"core-id":1,"thread-id":0}}' | sed 's/^/# /'
+vm_plug_vcpu plug 1 | sed 's/^/# /'
 ok "plug: it owns CPU 3" vm_says plug '"host-cpu": 3'
-ok "plug: the guest moves on" vm_moves_on plug
+ok "plug: the guest moves on" vm_moves_on plug 60
 vm_ask plug '{"execute":"device_del","arguments":{"id":"new"}}' | sed 's/^/# /'
 sleep 5
 ok "plug: it left" not vm_says plug '"cpu-index": 1'

@@ -140,20 +140,31 @@ vm_dedicated() {
 	return 1
 }
 
-# vm_moves_on NAME: a guest that runs "forever" does so, for three seconds.
+# vm_moves_on NAME [SECONDS]: a guest that runs "forever" does so for three
+# seconds, within SECONDS (30).
 vm_moves_on() {
 	_now=$(vm_count "$1" 'guest: alive')
-	vm_wait_for "$1" 60 'guest: alive' $((_now + 3))
+	vm_wait_for "$1" "${2:-30}" 'guest: alive' $((_now + 3))
+}
+
+# vm_answers NAME SECONDS QUERY PATTERN: ask until the answer, which is printed,
+# matches.
+vm_answers() {
+	_deadline=$(($(date +%s) + $2))
+	until vm_ask "$1" '{"execute":"'"$3"'"}' | grep "$4"; do
+		[ "$(date +%s)" -lt $_deadline ] || return 1
+		sleep 0.2
+	done
 }
 
 # vm_status NAME STATUS SECONDS: what query-status says is, or becomes, STATUS.
-vm_status() {
-	_deadline=$(($(date +%s) + $3))
-	until vm_ask "$1" '{"execute":"query-status"}' |
-		grep -q "\"status\": \"$2\""; do
-		[ "$(date +%s)" -lt $_deadline ] || return 1
-		sleep 0.5
-	done
+vm_status() { vm_answers "$1" "$3" query-status "\"status\": \"$2\""; }
+
+# vm_plug_vcpu NAME CORE: the vCPU with that core ID, as device "new".
+vm_plug_vcpu() {
+	vm_ask "$1" '{"execute":"device_add","arguments":
+		{"driver":"host-x86_64-cpu","id":"new","svm":false,
+		 "socket-id":0,"core-id":'"$2"',"thread-id":0}}' | grep return
 }
 
 # vm_count NAME PATTERN: lines of the guest's console that match.

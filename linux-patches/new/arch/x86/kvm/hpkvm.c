@@ -1125,9 +1125,6 @@ long kvm_hpkvm_vcpu_ioctl(struct kvm_vcpu *vcpu, unsigned int ioctl,
 	case KVM_HPKVM_UNBIND:
 		return kvm_hpkvm_unbind(vcpu);
 	case KVM_GET_LAPIC:
-		kvm_hpkvm_demote(vcpu, KVM_HPKVM_REASON_USER_ACCESS);
-		show_expired_timer(vcpu);
-		return -ENOIOCTLCMD;
 	case KVM_SET_LAPIC:
 	case KVM_GET_MSRS:
 	case KVM_SET_MSRS:
@@ -1142,6 +1139,8 @@ long kvm_hpkvm_vcpu_ioctl(struct kvm_vcpu *vcpu, unsigned int ioctl,
 	case KVM_SET_DEVICE_ATTR:
 	case KVM_SET_NESTED_STATE:
 		kvm_hpkvm_demote(vcpu, KVM_HPKVM_REASON_USER_ACCESS);
+		if (ioctl == KVM_GET_LAPIC)
+			show_expired_timer(vcpu);
 		fallthrough;
 	default:
 		return -ENOIOCTLCMD;

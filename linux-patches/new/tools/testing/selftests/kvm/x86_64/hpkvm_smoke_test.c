@@ -590,15 +590,12 @@ static void route_level_line(struct kvm_vm *vm)
 
 static void spin_up_to(unsigned int us)
 {
-	struct timespec begin, now;
-	long ns = random() % (us * 1000), gone;
+	long ns = random() % (us * 1000);
+	struct timespec begin;
 
 	clock_gettime(CLOCK_MONOTONIC, &begin);
-	do {
-		clock_gettime(CLOCK_MONOTONIC, &now);
-		gone = (now.tv_sec - begin.tv_sec) * 1000000000L +
-		       now.tv_nsec - begin.tv_nsec;
-	} while (gone < ns);
+	while (timespec_to_ns(timespec_elapsed(begin)) < ns)
+		;
 }
 
 /*
