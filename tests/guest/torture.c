@@ -32,6 +32,7 @@
  *   twice=1        repeats one of every source; both show that this guest
  *                  notices
  *   msi_only=1     beside the timer, only MSIs of edu and physical IPIs
+ *   ledger=N       pages, for each CPU, that its main loop writes to (256)
  *   until_wrong=1  ends as soon as one was lost, doubled or early
  * It must never touch another device than COM1, the PM timer, port 0x80, edu,
  * and the HPET.
@@ -48,7 +49,6 @@
 #define PERIOD_MS       1000
 #define PHASE_TICKS     8       /* as many late ones show a later phase */
 #define WAKE_VECTOR     0x3f    /* not counted */
-#define LEDGER_PAGES    256
 #define PAGE_WORDS      (4096 / sizeof(uint64_t))
 
 /*
@@ -121,7 +121,7 @@ struct cpu {
     uint64_t last_tick;         /* TSC of the timer's last interrupt */
     uint64_t last_seen;         /* TSC when last running, all let in */
     uint64_t late_ticks, least_late;    /* periodic ones, in a row */
-    uint64_t *ledger;           /* LEDGER_PAGES, a count in each */
+    uint64_t *ledger;           /* ledger_pages, a count in each */
     uint64_t entries;           /* made in the ledger */
     enum source timer;
     bool timer_on;
@@ -134,6 +134,7 @@ struct cpu {
 static struct channel channels[MAX_CPUS][256];  /* by target and vector */
 static struct cpu cpus[MAX_CPUS];
 static unsigned n_cpus, n_ready, n_sent, n_quiet;
+static unsigned ledger_pages;
 static bool go, until_wrong, wrong, msi_only;
 static const char *missing[N_SOURCES];  /* why a source is not there */
 static enum source source_of[256];
@@ -478,7 +479,7 @@ static void disturb(struct cpu *c)
         irq_enable();
         break;
     case 4:
-        c->ledger[r % LEDGER_PAGES * PAGE_WORDS]++;
+        c->ledger[r % ledger_pages * PAGE_WORDS]++;
         c->entries++;
         break;
     }
@@ -828,7 +829,7 @@ static unsigned bad_ledgers(void)
     for (unsigned i = 0; i < n_cpus; i++) {
         uint64_t sum = 0;
 
-        for (unsigned page = 0; page < LEDGER_PAGES; page++) {
+        for (unsigned page = 0; page < ledger_pages; page++) {
             sum += cpus[i].ledger[page * PAGE_WORDS];
         }
         bad += sum != cpus[i].entries;
@@ -930,7 +931,11 @@ static void prepare_cpu(struct cpu *c, uint64_t seed)
 {
     c->rng = seed * 0x9e3779b97f4a7c15;
     c->isr_rng = seed * 0xd1342543de82ef95;
-    c->ledger = page_alloc(LEDGER_PAGES);
+    c->ledger = page_alloc(ledger_pages);
+    /* None is all zeros, which would move for free. */
+    for (unsigned page = 1; page <= ledger_pages; page++) {
+        c->ledger[page * PAGE_WORDS - 1] = 1;
+    }
     c->timer = N_SOURCES;
 }
 
@@ -941,6 +946,7 @@ void guest_main(void)
 
     until_wrong = guest_param("until_wrong", 0);
     msi_only = guest_param("msi_only", 0);
+    ledger_pages = guest_param("ledger", 256);
     n_cpus = cpu_count() < MAX_CPUS ? cpu_count() : MAX_CPUS;
     tsc_per_ms = calibrate();
     timer_per_ms = calibrate_timer();
