@@ -25,9 +25,11 @@ pages_merge() {
 echo 20000 >$KSM/pages_to_scan
 echo 10 >$KSM/sleep_millisecs
 echo 1 >$KSM/run
-SEED=1 torture_begin left hpkvm,cpus=2-3 2 irqs=20000
-SEED=2 torture_begin right hpkvm,cpus=4-5 2 irqs=20000
+SEED=1 torture_begin left hpkvm,cpus=2-3 2 irqs=20000 until_told=1
+SEED=2 torture_begin right hpkvm,cpus=4-5 2 irqs=20000 until_told=1
 ok "KSM merges their pages" pages_merge
+torture_tell left
+torture_tell right
 torture_end left
 torture_end right
 sed 's/^/# full scans: /' $KSM/full_scans

@@ -34,7 +34,9 @@ in_its_mode() {	# name, accelerator
 		vm_dedicated "$1" "$_mode"
 }
 
+# Only when the host has done all that it wants to do to the guest.
 verdict() {	# name
+	torture_tell "$1"
 	vm_done "$1" $LIMIT '^torture: .*disorder='
 	grep -a '^torture\|^not ok' $VM_DIR/$1/serial
 	grep -aq "^torture: .* $RIGHT" $VM_DIR/$1/serial &&
@@ -43,7 +45,8 @@ verdict() {	# name
 
 start_torture() {	# name, accelerator, interrupts, moves, pages
 	VM_ARGS=$DEVICES
-	vm_start "$1" "$2" irqs="$3" moves="${4:-1}" ledger="${5:-256}"
+	vm_start "$1" "$2" irqs="$3" moves="${4:-1}" ledger="${5:-256}" \
+		until_told=1
 	ok "$1: the guest starts" vm_wait_for "$1" 90 '^# CPU 0 at 10%'
 	in_its_mode "$1" "$2"
 }

@@ -34,14 +34,19 @@
  *   msi_only=1     beside the timer, only MSIs of edu and physical IPIs
  *   ledger=N       pages, for each CPU, that its main loop writes to (256)
  *   until_wrong=1  ends as soon as one was lost, doubled or early
- * It must never touch another device than COM1, the PM timer, port 0x80, edu,
- * and the HPET.
+ *   until_told=1   goes on, with the last of the timers, until somebody presses
+ *                  the power button (system_powerdown)
+ * It must never touch another device than COM1, the PM timer, the power button,
+ * port 0x80, edu, and the HPET.
  */
 #include "guest.h"
 #include "devices.h"
 
 #define MAX_CPUS        4
-#define PM_TIMER        0x608   /* as SeaBIOS sets it up, pc and q35 */
+#define PM1_STATUS      0x600   /* as SeaBIOS sets it up, pc and q35 */
+#define PM1_ENABLE      0x602
+#define PM1_POWER_BUTTON        (1u << 8)
+#define PM_TIMER        0x608
 #define PM_TIMER_HZ     3579545
 #define DELAY_PORT      0x80    /* a write exits, and does nothing */
 #define CPUID_1_ECX_TSC_DEADLINE        (1u << 24)
@@ -135,7 +140,7 @@ static struct channel channels[MAX_CPUS][256];  /* by target and vector */
 static struct cpu cpus[MAX_CPUS];
 static unsigned n_cpus, n_ready, n_sent, n_quiet;
 static unsigned ledger_pages;
-static bool go, until_wrong, wrong, msi_only;
+static bool go, until_wrong, wrong, until_told, msi_only;
 static const char *missing[N_SOURCES];  /* why a source is not there */
 static enum source source_of[256];
 static uint64_t quota;          /* what each CPU has to cause */
@@ -735,6 +740,9 @@ static void next_timer(struct cpu *c)
 {
     enum source wanted = DEADLINE + load(&c->caused) * 5 / quota / 2;
 
+    if (wanted >= N_SOURCES) {
+        return;
+    }
     wanted += missing[wanted] != NULL;
     if (wanted < N_SOURCES && wanted != c->timer) {
         if (c->timer_on) {
@@ -766,6 +774,23 @@ static bool anything_wrong(unsigned self)
     return __atomic_load_n(&wrong, __ATOMIC_ACQUIRE);
 }
 
+/* QEMU notes a press only for a guest that wants to hear of it. */
+static void watch_power_button(void)
+{
+    outw(PM1_ENABLE, PM1_POWER_BUTTON);
+}
+
+static bool told(void)
+{
+    return !until_told || (inw(PM1_STATUS) & PM1_POWER_BUTTON);
+}
+
+static bool is_done(const struct cpu *c, unsigned self)
+{
+    return (load(&c->caused) >= quota && told()) ||
+           (until_wrong && anything_wrong(self));
+}
+
 static void run_cpu(unsigned self)
 {
     struct cpu *c = &cpus[self];
@@ -779,8 +804,7 @@ static void run_cpu(unsigned self)
         cpu_pause();
     }
 
-    while (load(&c->caused) < quota &&
-           !(until_wrong && anything_wrong(self))) {
+    while (!is_done(c, self)) {
         uint64_t tenth = load(&c->caused) * 10 / quota;
 
         next_timer(c);
@@ -945,6 +969,7 @@ void guest_main(void)
     uint64_t seed = guest_param("seed", 1);
 
     until_wrong = guest_param("until_wrong", 0);
+    until_told = guest_param("until_told", 0);
     msi_only = guest_param("msi_only", 0);
     ledger_pages = guest_param("ledger", 256);
     n_cpus = cpu_count() < MAX_CPUS ? cpu_count() : MAX_CPUS;
@@ -958,6 +983,7 @@ void guest_main(void)
           tsc_per_ms, timer_per_ms);
 
     find_sources();
+    watch_power_button();
     for (unsigned i = 0; i < n_cpus; i++) {
         prepare_cpu(&cpus[i], seed + i + 1);
     }

@@ -52,6 +52,9 @@ torture_pin() {
 	done
 }
 
+# torture_tell NAME: a guest with until_told=1 may end now.
+torture_tell() { vm_qmp "$1" '{"execute":"system_powerdown"}'; }
+
 # torture_verdict NAME: wait for it as long as the guest goes on; prints what
 # guest and QEMU said last when it does not.
 torture_verdict() {
