@@ -8,7 +8,9 @@
  *	echo N > /sys/kernel/debug/kvm_hpkvm/{drop,double}_POINT
  *
  * hits the Nth interrupt from now at that point, in whatever VM; the file then
- * reads 0.  Only for kernels that test a torture test: never enable
+ * reads 0.  fail_direct and fail_undirect are for the IOMMU: it does not confirm
+ * the Nth entry that directs a device's interrupt to a core, or that ends it.
+ * Only for kernels that test a torture test: never enable
  * CONFIG_KVM_HPKVM_FAULTS elsewhere.
  */
 #include <linux/atomic.h>
@@ -17,6 +19,7 @@
 
 #include <asm/apic.h>
 #include <asm/dedicated_cpu.h>
+#include <asm/irq_remapping.h>
 
 #include "hpkvm_fault.h"
 
@@ -43,6 +46,10 @@ void hpkvm_fault_init(void)
 		snprintf(name, sizeof(name), "double_%s", point_names[i]);
 		debugfs_create_atomic_t(name, 0600, fault_dir, &double_in[i]);
 	}
+	debugfs_create_atomic_t("fail_direct", 0600, fault_dir,
+				&irq_remapping_faults[0]);
+	debugfs_create_atomic_t("fail_undirect", 0600, fault_dir,
+				&irq_remapping_faults[1]);
 }
 
 void hpkvm_fault_exit(void)

@@ -46,6 +46,8 @@ static u32 find_target(struct kvm_kernel_irqfd *irqfd, struct kvm_vcpu **vcpu,
 		return KVM_HPKVM_IRQ_REASON_FEATURE_OFF;
 	if (irqfd->hpkvm.keep_host)
 		return KVM_HPKVM_IRQ_REASON_POLICY;
+	if (irqfd->hpkvm.unconfirmed)
+		return KVM_HPKVM_IRQ_REASON_IOMMU;
 	if (irqfd->irq_entry.type != KVM_IRQ_ROUTING_MSI)
 		return KVM_HPKVM_IRQ_REASON_NOT_MSI;
 
@@ -63,11 +65,25 @@ static u32 find_target(struct kvm_kernel_irqfd *irqfd, struct kvm_vcpu **vcpu,
 	return KVM_HPKVM_IRQ_REASON_NONE;
 }
 
+/*
+ * An IOMMU that did not confirm an entry has written that to the kernel's log.
+ * It is not asked again for this interrupt: what it cannot be told to end, it
+ * must not begin, and waiting for it takes long.
+ */
+static bool set_direct(struct kvm_irqfd_hpkvm *d, int cpu, u8 vector)
+{
+	if (!irq_remapping_set_direct(d->host_irq, cpu, vector))
+		return true;
+	d->unconfirmed = true;
+	d->reason = KVM_HPKVM_IRQ_REASON_IOMMU;
+	return false;
+}
+
 static void end_direct(struct kvm_irqfd_hpkvm *d)
 {
 	if (!d->vcpu)
 		return;
-	irq_remapping_set_direct(d->host_irq, -1, 0);
+	set_direct(d, -1, 0);
 	d->vcpu = NULL;
 	d->ended++;
 }
@@ -82,10 +98,7 @@ static bool refresh(struct kvm_kernel_irqfd *irqfd)
 	d->host_irq = irqfd->producer->irq;
 	d->reason = find_target(irqfd, &vcpu, &vector);
 	if (!d->reason && (d->vcpu != vcpu || d->vector != vector)) {
-		if (irq_remapping_set_direct(d->host_irq, vcpu->arch.hpkvm.cpu,
-					     vector)) {
-			d->reason = KVM_HPKVM_IRQ_REASON_IOMMU;
-		} else {
+		if (set_direct(d, vcpu->arch.hpkvm.cpu, vector)) {
 			d->vcpu = vcpu;
 			d->vector = vector;
 			d->directed++;

@@ -67,6 +67,7 @@ struct kvm_vcpu_hpkvm {
  * @vector: the guest's vector
  * @reason: enum kvm_hpkvm_irq_reason, why it has no @vcpu
  * @keep_host: user space does not want it to have a @vcpu
+ * @unconfirmed: the IOMMU has once not said that it took an entry
  * @directed: times it was directed to a core
  * @ended: times it went back to the host
  * @forwarded: times it was pending in the core at a demotion
@@ -78,6 +79,7 @@ struct kvm_irqfd_hpkvm {
 	u8 vector;
 	u32 reason;
 	bool keep_host;
+	bool unconfirmed;
 	u64 directed;
 	u64 ended;
 	u64 forwarded;
