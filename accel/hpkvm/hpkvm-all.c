@@ -18,6 +18,7 @@
 #include "qemu/module.h"
 #include "qemu/accel.h"
 #include "hw/boards.h"
+#include "system/hpkvm.h"
 #include "system/kvm.h"
 #include "hpkvm-int.h"
 #include "trace.h"

@@ -91,6 +91,17 @@ static HpkvmIrqInfo *irq_info(const VFIOPCIDevice *vdev, int nr)
     return info;
 }
 
+/* Stock KVM's: level-triggered, and its EOI has to be seen. */
+static HpkvmIrqInfo *intx_info(const VFIOPCIDevice *vdev)
+{
+    HpkvmIrqInfo *info = g_new0(HpkvmIrqInfo, 1);
+
+    info->mode = vdev->intx.kvm_accel ? HPKVM_IRQ_MODE_REMAPPED :
+                                        HPKVM_IRQ_MODE_EMULATED;
+    info->reason = HPKVM_IRQ_REASON_NOT_MSI;
+    return info;
+}
+
 static HpkvmIrqType irq_type(const VFIOPCIDevice *vdev)
 {
     switch (vdev->interrupt) {
@@ -116,6 +127,9 @@ static HpkvmDeviceInfo *device_info(VFIOPCIDevice *vdev)
     info->qom_path = object_get_canonical_path(OBJECT(vdev));
     info->irte = hp ? hp->irte : ON_OFF_AUTO_AUTO;
     info->interrupts = irq_type(vdev);
+    if (info->interrupts == HPKVM_IRQ_TYPE_INTX) {
+        QAPI_LIST_APPEND(tail, intx_info(vdev));
+    }
     for (int nr = 0; vdev->msi_vectors && nr < vdev->nr_vectors; nr++) {
         if (vdev->msi_vectors[nr].use) {
             QAPI_LIST_APPEND(tail, irq_info(vdev, nr));
