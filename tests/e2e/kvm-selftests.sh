@@ -2,9 +2,18 @@
 #
 # Runs inside the emulated host: the KVM selftests of dedicated cores, each
 # result of each program a result of its own.  A program that reports fewer
-# results than it planned is a failure more.
+# results than it planned is a failure more.  EDU is the PCI address of an edu
+# device of the host's, for those that need one.
+#
+#   PROGRAMS  pattern of their names          (hpkvm_*_test)
 
-for program in "$FILES"/hpkvm_*_test; do
+. /host/tests/host/lib/vfio.sh
+
+EDU=0000:00:10.0
+if vfio_take $EDU; then
+	export HPKVM_EDU=$EDU
+fi
+for program in "$FILES"/${PROGRAMS:-hpkvm_*_test}; do
 	name=$(basename "$program")
 	timeout 900 "$program" >/tmp/selftest 2>&1
 	status=$?

@@ -1,0 +1,386 @@
+// SPDX-License-Identifier: GPL-2.0-only
+/*
+ * MSIs of a VFIO device that go straight to a dedicated core.
+ *
+ * Needs a device that interrupts on request: QEMU's "edu", bound to vfio-pci,
+ * whose PCI address is in the environment variable HPKVM_EDU; skipped without.
+ * It is raised by the host, so the guest has nothing to do but count.
+ */
+#define _GNU_SOURCE
+#include <fcntl.h>
+#include <linux/vfio.h>
+#include <pthread.h>
+#include <signal.h>
+#include <sys/eventfd.h>
+#include <sys/mman.h>
+
+#include "apic.h"
+#include "hpkvm.h"
+#include "kselftest_harness.h"
+
+#define EDU_RAISE	0x60
+#define PCI_COMMAND	4
+#define PCI_MASTER	0x4
+
+#define GSI		24	/* above those of the IOAPIC */
+#define MSI_ADDRESS	0xfee00000u
+#define VECTOR		0x51
+#define OTHER_VECTOR	0x93
+#define NR_IRQS		1000
+#define WAIT_US		10000000
+#define SETTLE_US	2000
+
+static uint64_t hits[256];
+
+enum request {
+	LOOK_AT_LAPIC,
+	UNBIND,
+};
+
+struct machine {
+	struct kvm_vm *vm;
+	struct kvm_vcpu *vcpu;
+	uint32_t core;
+	pthread_t thread;
+	uint32_t *raise;
+	enum request request;
+	unsigned int served;
+};
+
+FIXTURE(vfio) {
+	struct machine m;
+};
+
+/* ---- The device ---- */
+
+static int open_group(const char *address)
+{
+	char link[64], target[256], path[64];
+	ssize_t length;
+	int group;
+
+	snprintf(link, sizeof(link), "/sys/bus/pci/devices/%s/iommu_group",
+		 address);
+	length = readlink(link, target, sizeof(target) - 1);
+	TEST_ASSERT(length > 0, "%s has no IOMMU group", address);
+	target[length] = 0;
+	snprintf(path, sizeof(path), "/dev/vfio/%s", strrchr(target, '/') + 1);
+	group = open(path, O_RDWR);
+	TEST_ASSERT(group >= 0, "Can't open %s: %d", path, errno);
+	return group;
+}
+
+static int open_device(const char *address)
+{
+	int container = open("/dev/vfio/vfio", O_RDWR);
+	int group = open_group(address);
+	int device;
+
+	TEST_ASSERT(!ioctl(group, VFIO_GROUP_SET_CONTAINER, &container) &&
+		    !ioctl(container, VFIO_SET_IOMMU, VFIO_TYPE1v2_IOMMU),
+		    "No container for the group: %d", errno);
+	device = ioctl(group, VFIO_GROUP_GET_DEVICE_FD, address);
+	TEST_ASSERT(device >= 0, "No device: %d", errno);
+	return device;
+}
+
+static void *map_registers(int device)
+{
+	struct vfio_region_info bar = {
+		.argsz = sizeof(bar),
+		.index = VFIO_PCI_BAR0_REGION_INDEX,
+	};
+	struct vfio_region_info config = {
+		.argsz = sizeof(config),
+		.index = VFIO_PCI_CONFIG_REGION_INDEX,
+	};
+	uint16_t command;
+	void *regs;
+
+	TEST_ASSERT(!ioctl(device, VFIO_DEVICE_GET_REGION_INFO, &bar) &&
+		    !ioctl(device, VFIO_DEVICE_GET_REGION_INFO, &config),
+		    "No region: %d", errno);
+	TEST_ASSERT(pread(device, &command, sizeof(command),
+			  config.offset + PCI_COMMAND) == sizeof(command),
+		    "Can't read its configuration");
+	command |= PCI_MASTER;
+	TEST_ASSERT(pwrite(device, &command, sizeof(command),
+			   config.offset + PCI_COMMAND) == sizeof(command),
+		    "Can't write its configuration");
+	regs = mmap(NULL, getpagesize(), PROT_READ | PROT_WRITE, MAP_SHARED,
+		    device, bar.offset);
+	TEST_ASSERT(regs != MAP_FAILED, "Can't map BAR 0: %d", errno);
+	return regs;
+}
+
+/* One eventfd is all that VFIO and KVM share. */
+static void connect_interrupt(struct kvm_vm *vm, int device)
+{
+	char buffer[sizeof(struct vfio_irq_set) + sizeof(int)];
+	struct vfio_irq_set *set = (struct vfio_irq_set *)buffer;
+	struct kvm_irqfd irqfd = {
+		.gsi = GSI,
+		.fd = eventfd(0, EFD_CLOEXEC),
+	};
+
+	vm_ioctl(vm, KVM_IRQFD, &irqfd);
+	*set = (struct vfio_irq_set) {
+		.argsz = sizeof(buffer),
+		.flags = VFIO_IRQ_SET_DATA_EVENTFD | VFIO_IRQ_SET_ACTION_TRIGGER,
+		.index = VFIO_PCI_MSI_IRQ_INDEX,
+		.count = 1,
+	};
+	memcpy(set->data, &irqfd.fd, sizeof(int));
+	TEST_ASSERT(!ioctl(device, VFIO_DEVICE_SET_IRQS, set),
+		    "No MSI: %d", errno);
+}
+
+/* What the guest would have written into the device's MSI capability. */
+static void route(struct kvm_vm *vm, uint32_t destination, uint32_t data)
+{
+	struct kvm_irq_routing *routing = kvm_gsi_routing_create();
+
+	routing->nr = 1;
+	routing->entries[0] = (struct kvm_irq_routing_entry) {
+		.gsi = GSI,
+		.type = KVM_IRQ_ROUTING_MSI,
+		.u.msi.address_lo = MSI_ADDRESS | destination << 12,
+		.u.msi.data = data,
+	};
+	kvm_gsi_routing_write(vm, routing);
+}
+
+/* ---- The guest ---- */
+
+static void count(struct ex_regs *regs)
+{
+	WRITE_ONCE(hits[regs->vector], hits[regs->vector] + 1);
+	x2apic_write_reg(APIC_EOI, 0);
+}
+
+static void guest_code(void)
+{
+	x2apic_enable();
+	asm volatile("sti");
+	for (;;)
+		cpu_relax();
+}
+
+static void on_signal(int signal)
+{
+}
+
+static void *run(void *arg)
+{
+	struct kvm_lapic_state lapic;
+	struct machine *m = arg;
+
+	TEST_ASSERT(!hpkvm_bind(m->vcpu, m->core, NULL), "Can't bind");
+	for (;;) {
+		TEST_ASSERT(__vcpu_run(m->vcpu) && errno == EINTR,
+			    "The guest ended");
+		if (m->request == UNBIND)
+			TEST_ASSERT(!hpkvm_unbind(m->vcpu), "Can't unbind");
+		else
+			vcpu_ioctl(m->vcpu, KVM_GET_LAPIC, &lapic);
+		WRITE_ONCE(m->served, m->served + 1);
+	}
+	return NULL;
+}
+
+/* Done by the vCPU's thread, between two times in the guest. */
+static void ask(struct machine *m, enum request request)
+{
+	unsigned int before = READ_ONCE(m->served);
+
+	m->request = request;
+	while (READ_ONCE(m->served) == before) {
+		pthread_kill(m->thread, SIGUSR1);
+		usleep(SETTLE_US);
+	}
+}
+
+/* ---- What the tests look at ---- */
+
+static struct kvm_hpkvm_irq get_irq(struct machine *m)
+{
+	struct kvm_hpkvm_irq irq = { .gsi = GSI };
+
+	vm_ioctl(m->vm, KVM_HPKVM_GET_IRQ, &irq);
+	return irq;
+}
+
+/* As it is now, or when @mode is reached. */
+static struct kvm_hpkvm_irq wait_mode(struct machine *m, uint32_t mode)
+{
+	struct kvm_hpkvm_irq irq = get_irq(m);
+
+	for (int us = 0; irq.mode != mode && us < WAIT_US; us += SETTLE_US) {
+		usleep(SETTLE_US);
+		irq = get_irq(m);
+	}
+	return irq;
+}
+
+static uint64_t arrived(struct machine *m)
+{
+	uint64_t sum = 0;
+
+	sync_global_from_guest(m->vm, hits);
+	for (int i = 0; i < ARRAY_SIZE(hits); i++)
+		sum += hits[i];
+	return sum;
+}
+
+/* How many come of one, by whatever vector. */
+static uint64_t raise_one(struct machine *m)
+{
+	uint64_t before = arrived(m);
+
+	WRITE_ONCE(*m->raise, 1);
+	for (int us = 0; arrived(m) == before && us < WAIT_US; us += 10)
+		usleep(10);
+	return arrived(m) - before;
+}
+
+FIXTURE_SETUP(vfio)
+{
+	struct machine *m = &self->m;
+	const char *address = getenv("HPKVM_EDU");
+	int device;
+
+	if (!hpkvm_supported())
+		SKIP(return, "this kernel or host has no KVM_CAP_X86_HPKVM");
+	if (!(kvm_check_cap(KVM_CAP_X86_HPKVM) & KVM_HPKVM_F_DIRECT_VFIO))
+		SKIP(return, "this host does not remap interrupts");
+	if (!address)
+		SKIP(return, "HPKVM_EDU names no device");
+	if (!hpkvm_find_cores(&m->core, 1))
+		SKIP(return, "no CPU of this host can be leased");
+
+	m->vm = hpkvm_vm_create(2, KVM_HPKVM_F_ALL);
+	m->vcpu = vm_vcpu_add(m->vm, 0, guest_code);
+	vm_vcpu_add(m->vm, 1, guest_code);
+	for (int v = 32; v < ARRAY_SIZE(hits); v++)
+		vm_install_exception_handler(m->vm, v, count);
+
+	device = open_device(address);
+	m->raise = map_registers(device) + EDU_RAISE;
+	route(m->vm, 0, VECTOR);
+	connect_interrupt(m->vm, device);
+
+	signal(SIGUSR1, on_signal);
+	ASSERT_EQ(0, pthread_create(&m->thread, NULL, run, m));
+	ASSERT_EQ(KVM_HPKVM_IRQ_MODE_DIRECT,
+		  wait_mode(m, KVM_HPKVM_IRQ_MODE_DIRECT).mode);
+}
+
+/* The guest never ends: the process does, and with it all else. */
+FIXTURE_TEARDOWN(vfio)
+{
+}
+
+TEST_F(vfio, direct)
+{
+	struct machine *m = &self->m;
+	struct kvm_hpkvm_irq irq = get_irq(m);
+	uint64_t exits;
+
+	EXPECT_EQ(KVM_HPKVM_IRQ_REASON_NONE, irq.reason);
+	EXPECT_EQ(VECTOR, irq.vector);
+	EXPECT_EQ(0, irq.vcpu);
+	EXPECT_EQ(m->core, irq.cpu);
+	EXPECT_EQ(1, irq.directed);
+
+	exits = hpkvm_vcpu_stat(m->vcpu, "exits");
+	for (int i = 0; i < NR_IRQS; i++)
+		ASSERT_EQ(1, raise_one(m));
+	EXPECT_GT(NR_IRQS / 100, hpkvm_vcpu_stat(m->vcpu, "exits") - exits);
+	EXPECT_EQ(NR_IRQS, hits[VECTOR]);
+}
+
+TEST_F(vfio, follows_the_message)
+{
+	struct machine *m = &self->m;
+
+	route(m->vm, 0, OTHER_VECTOR);
+	EXPECT_EQ(KVM_HPKVM_IRQ_MODE_DIRECT, get_irq(m).mode);
+	EXPECT_EQ(OTHER_VECTOR, get_irq(m).vector);
+	EXPECT_EQ(1, raise_one(m));
+	EXPECT_EQ(1, hits[OTHER_VECTOR]);
+	EXPECT_EQ(0, hits[VECTOR]);
+}
+
+TEST_F(vfio, follows_the_vcpu)
+{
+	struct machine *m = &self->m;
+	struct kvm_hpkvm_irq irq;
+
+	for (int i = 1; i <= 10; i++) {
+		ask(m, LOOK_AT_LAPIC);
+		EXPECT_EQ(1, raise_one(m));
+		irq = wait_mode(m, KVM_HPKVM_IRQ_MODE_DIRECT);
+		EXPECT_EQ(i, irq.ended);
+		EXPECT_EQ(i + 1, irq.directed);
+		EXPECT_EQ(1, raise_one(m));
+	}
+
+	ask(m, UNBIND);
+	irq = get_irq(m);
+	EXPECT_EQ(KVM_HPKVM_IRQ_MODE_REMAPPED, irq.mode);
+	EXPECT_EQ(KVM_HPKVM_IRQ_REASON_NOT_PASSTHROUGH, irq.reason);
+	EXPECT_EQ(1, raise_one(m));
+}
+
+TEST_F(vfio, policy)
+{
+	struct machine *m = &self->m;
+	struct kvm_hpkvm_irq_policy policy = {
+		.gsi = GSI,
+		.flags = KVM_HPKVM_IRQ_KEEP_HOST,
+	};
+
+	vm_ioctl(m->vm, KVM_HPKVM_SET_IRQ_POLICY, &policy);
+	EXPECT_EQ(KVM_HPKVM_IRQ_MODE_REMAPPED, get_irq(m).mode);
+	EXPECT_EQ(KVM_HPKVM_IRQ_REASON_POLICY, get_irq(m).reason);
+	EXPECT_EQ(1, raise_one(m));
+	policy.flags = 0;
+	vm_ioctl(m->vm, KVM_HPKVM_SET_IRQ_POLICY, &policy);
+	EXPECT_EQ(KVM_HPKVM_IRQ_MODE_DIRECT, get_irq(m).mode);
+	EXPECT_EQ(1, raise_one(m));
+}
+
+TEST_F(vfio, what_is_not_direct)
+{
+	struct machine *m = &self->m;
+	static const struct {
+		uint32_t destination, data, reason;
+	} messages[] = {
+		{ 0, 0, KVM_HPKVM_IRQ_REASON_VECTOR },
+		{ 0, 15, KVM_HPKVM_IRQ_REASON_VECTOR },
+		{ 0, 0xf0, KVM_HPKVM_IRQ_REASON_VECTOR },
+		{ 0, 0xf5, KVM_HPKVM_IRQ_REASON_VECTOR },
+		{ 0, 0xff, KVM_HPKVM_IRQ_REASON_VECTOR },
+		{ 0, VECTOR | APIC_DM_SMI, KVM_HPKVM_IRQ_REASON_DELIVERY_MODE },
+		{ 0, VECTOR | APIC_DM_NMI, KVM_HPKVM_IRQ_REASON_DELIVERY_MODE },
+		{ 0, VECTOR | APIC_DM_INIT, KVM_HPKVM_IRQ_REASON_DELIVERY_MODE },
+		{ 0, VECTOR | APIC_DM_EXTINT,
+		  KVM_HPKVM_IRQ_REASON_DELIVERY_MODE },
+		{ 0, VECTOR | 1 << 15, KVM_HPKVM_IRQ_REASON_DELIVERY_MODE },
+		{ 0xff, VECTOR, KVM_HPKVM_IRQ_REASON_TARGETS },
+		{ 77, VECTOR, KVM_HPKVM_IRQ_REASON_TARGETS },
+		{ 1, VECTOR, KVM_HPKVM_IRQ_REASON_NOT_PASSTHROUGH },
+	};
+
+	for (int i = 0; i < ARRAY_SIZE(messages); i++) {
+		route(m->vm, messages[i].destination, messages[i].data);
+		EXPECT_EQ(KVM_HPKVM_IRQ_MODE_REMAPPED, get_irq(m).mode);
+		EXPECT_EQ(messages[i].reason, get_irq(m).reason);
+		/* And back, so that each is a change. */
+		route(m->vm, 0, VECTOR);
+		EXPECT_EQ(KVM_HPKVM_IRQ_MODE_DIRECT, get_irq(m).mode);
+	}
+	EXPECT_EQ(1, raise_one(m));
+}
+
+TEST_HARNESS_MAIN
