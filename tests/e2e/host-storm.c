@@ -13,7 +13,8 @@
  * has ended or on SIGTERM, with one line per kind: its name and how often it
  * was done, or "unavailable" with the reason; and "misrouted" for each device
  * interrupt that was found on one of CPUS. Status 0 whatever could be done: the
- * caller knows which kinds it must insist on. Needs root.
+ * caller knows which kinds it must insist on. STORM_PACE=N in the environment
+ * makes it N times as slow. Needs root.
  * It must never change what outlives it: trace events, module parameters,
  * interrupt affinities and the spare CPU are put back.
  */
@@ -62,6 +63,7 @@ static pid_t vcpus[MAX_TASKS];
 static unsigned n_vcpus;
 static const char *qmp_path;
 static volatile sig_atomic_t stop;
+static unsigned pace = 1;
 
 static void on_term(int sig)
 {
@@ -611,7 +613,7 @@ static void *storm(void *arg)
             }
         }
         /* In steps: the end must not have to wait for the longest. */
-        for (unsigned us = rand() % k->pause_us + 1; us && !stop;) {
+        for (unsigned us = pace * (rand() % k->pause_us + 1); us && !stop;) {
             unsigned step = us < 50000 ? us : 50000;
 
             usleep(step);
@@ -723,6 +725,9 @@ int main(int argc, char **argv)
     spare_cpu = atoi(argv[3]);
     srand(atoi(argv[4]));
     qmp_path = argc > 5 ? argv[5] : NULL;
+    if (getenv("STORM_PACE")) {
+        pace = atoi(getenv("STORM_PACE"));
+    }
     if (!want_kinds(argc > 6 ? argc - 6 : 0, argv + 6)) {
         return 2;
     }

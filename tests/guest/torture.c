@@ -10,9 +10,10 @@
  * fires all the time; handlers exit, nest and dawdle at random, and the main
  * loop raises the TPR, closes IF, exits and dirties memory at random.
  *
- * The timer takes turns: TSC-deadline and one-shot, re-armed by their handler,
- * then periodic, which nobody re-arms. A periodic interrupt has no number. It
- * counts as doubled when it comes before three quarters of its period are over.
+ * The timer takes turns (rarer ones with msis=): TSC-deadline and one-shot,
+ * re-armed by their handler, then periodic, which nobody re-arms. A periodic
+ * interrupt has no number. It counts as doubled when it comes before three
+ * quarters of its period are over.
  * It counts as lost when the main loop was still seen running, open to
  * interrupts, three quarters of a period after it was due. So periods may merge
  * while the CPU did not run or did not listen, and what is late is not yet
@@ -31,7 +32,9 @@
  *   drop=1         leaves out one interrupt of every source
  *   twice=1        repeats one of every source; both show that this guest
  *                  notices
- *   msi_only=1     beside the timer, only MSIs of edu and physical IPIs
+ *   msis=N         beside the timer only MSIs of edu, N in all at least in
+ *                  place of irqs=, and as many physical IPIs
+ *   msi_off=1      turns a device's MSI off before it gives it a new target
  *   ledger=N       pages, for each CPU, that its main loop writes to (256)
  *   until_wrong=1  ends as soon as one was lost, doubled or early
  *   until_told=1   goes on, with the last of the timers, until somebody presses
@@ -123,6 +126,7 @@ struct cpu {
     uint64_t early_deadline, early_count;
     uint64_t out_of_order;
     uint64_t caused;            /* interrupts, at whatever CPU */
+    uint64_t msis;              /* of edu among these */
     uint64_t last_tick;         /* TSC of the timer's last interrupt */
     uint64_t last_seen;         /* TSC when last running, all let in */
     uint64_t late_ticks, least_late;    /* periodic ones, in a row */
@@ -140,10 +144,12 @@ static struct channel channels[MAX_CPUS][256];  /* by target and vector */
 static struct cpu cpus[MAX_CPUS];
 static unsigned n_cpus, n_ready, n_sent, n_quiet;
 static unsigned ledger_pages;
-static bool go, until_wrong, wrong, until_told, msi_only;
+static bool go, until_wrong, wrong, until_told, msi_off;
 static const char *missing[N_SOURCES];  /* why a source is not there */
 static enum source source_of[256];
 static uint64_t quota;          /* what each CPU has to cause */
+static uint64_t msis;           /* the quota is of MSIs, and this is all CPUs' */
+static uint64_t timer_span;     /* TSC ticks, until the next at most */
 static uint64_t tsc_per_ms, patience, moves;
 static uint64_t timer_per_ms;   /* counts of the LAPIC timer */
 
@@ -227,8 +233,8 @@ static void arm(struct cpu *c)
     uint64_t r = random_next(&c->isr_rng);
     struct channel *ch =
         &channels[cpu_self()][sources[c->timer].base + cpu_self()];
-    /* Up to 250 us; one in eight deadlines has passed when it is written. */
-    uint64_t ticks = r % (tsc_per_ms / 4);
+    /* One in eight deadlines has passed when it is written. */
+    uint64_t ticks = r % timer_span;
     __atomic_add_fetch(&c->caused, 1, __ATOMIC_RELAXED);
     store(&ch->sent, ch->sent + 1);
     if (still_to_do(&c->twice[c->timer])) {
@@ -537,11 +543,15 @@ static void ask_device(struct cpu *c, enum source s, unsigned self,
     switch (s) {
     case EDU_MSI:
         if (!c->edu_has_target || target != c->edu_target) {
+            if (msi_off) {
+                edu_no_msi(&c->edu_msi);
+            }
             edu_use_msi(&c->edu_msi, vector, id);
             c->edu_has_target = true;
             c->edu_target = target;
         }
         edu_raise(&c->edu_msi);
+        c->msis++;
         break;
     case EDU_LEVEL:
         ioapic_route_level(c->edu_level.gsi, vector, id);
@@ -706,7 +716,7 @@ static void wait_for_all(unsigned *counter)
 
 static bool left_out(enum source s)
 {
-    return msi_only && s < N_SENT_SOURCES && s != EDU_MSI && s != PHYSICAL;
+    return msis && s < N_SENT_SOURCES && s != EDU_MSI && s != PHYSICAL;
 }
 
 static unsigned choose_target(struct cpu *c, enum source s, unsigned self)
@@ -735,10 +745,16 @@ static void send_round(struct cpu *c, unsigned self)
     }
 }
 
+/* What counts for the quota. */
+static uint64_t progress(const struct cpu *c)
+{
+    return msis ? c->msis : load(&c->caused);
+}
+
 /* Two fifths of the interrupts with each fast timer, one with the slow. */
 static void next_timer(struct cpu *c)
 {
-    enum source wanted = DEADLINE + load(&c->caused) * 5 / quota / 2;
+    enum source wanted = DEADLINE + progress(c) * 5 / quota / 2;
 
     if (wanted >= N_SOURCES) {
         return;
@@ -787,7 +803,7 @@ static bool told(void)
 
 static bool is_done(const struct cpu *c, unsigned self)
 {
-    return (load(&c->caused) >= quota && told()) ||
+    return (progress(c) >= quota && told()) ||
            (until_wrong && anything_wrong(self));
 }
 
@@ -805,7 +821,7 @@ static void run_cpu(unsigned self)
     }
 
     while (!is_done(c, self)) {
-        uint64_t tenth = load(&c->caused) * 10 / quota;
+        uint64_t tenth = progress(c) * 10 / quota;
 
         next_timer(c);
         send_round(c, self);
@@ -970,20 +986,26 @@ void guest_main(void)
 
     until_wrong = guest_param("until_wrong", 0);
     until_told = guest_param("until_told", 0);
-    msi_only = guest_param("msi_only", 0);
+    msis = guest_param("msis", 0);
+    msi_off = guest_param("msi_off", 0);
     ledger_pages = guest_param("ledger", 256);
     n_cpus = cpu_count() < MAX_CPUS ? cpu_count() : MAX_CPUS;
     tsc_per_ms = calibrate();
     timer_per_ms = calibrate_timer();
     patience = guest_param("patience_ms", 20000) * tsc_per_ms;
+    timer_span = msis ? tsc_per_ms * 4 : tsc_per_ms / 4;
     moves = guest_param("moves", 0);
-    quota = irqs / n_cpus + 1;
+    quota = (msis ? msis : irqs) / n_cpus + 1;
     tap_plan(N_SOURCES + 3);
     print("# %u CPUs, %lu TSC ticks and %lu timer ticks per ms\n", n_cpus,
           tsc_per_ms, timer_per_ms);
 
     find_sources();
     watch_power_button();
+    if (msis && missing[EDU_MSI]) {
+        print("Bail out! %s\n", missing[EDU_MSI]);
+        guest_exit(2);
+    }
     for (unsigned i = 0; i < n_cpus; i++) {
         prepare_cpu(&cpus[i], seed + i + 1);
     }

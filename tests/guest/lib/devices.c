@@ -19,6 +19,11 @@
 #define PCI_CAPABILITIES        0x34
 #define PCI_CAP_MSI             5
 #define MSI_CONTROL_ENABLE      (1u << 16)
+/* The LPC bridge of a q35, and its registers that route pins to the 8259. */
+#define LPC_BDF                 (0x1f << 3)
+#define LPC_PIRQA               0x60
+#define LPC_PIRQE               0x68
+#define LPC_PIRQ_OFF            0x80u
 #define MSI_BASE                0xfee00000u
 
 #define EDU_ID                  0x11e81234u
@@ -150,6 +155,16 @@ void ioapic_route_level(unsigned gsi, uint8_t vector, uint32_t apic_id)
 
 /* ---- edu ---- */
 
+/*
+ * As an OS with an IOAPIC does: a pin that goes to the 8259 does not interrupt
+ * through the IOAPIC if its device is a host's, given to this machine.
+ */
+static void pirqs_off(void)
+{
+    pci_write(LPC_BDF, LPC_PIRQA, 0x01010101 * LPC_PIRQ_OFF);
+    pci_write(LPC_BDF, LPC_PIRQE, 0x01010101 * LPC_PIRQ_OFF);
+}
+
 bool edu_find(struct edu *e, unsigned n)
 {
     for (unsigned slot = 0; slot < 32; slot++) {
@@ -158,6 +173,7 @@ bool edu_find(struct edu *e, unsigned n)
         if (pci_read(bdf, PCI_ID) != EDU_ID || n--) {
             continue;
         }
+        pirqs_off();
         pci_write(bdf, PCI_COMMAND, PCI_COMMAND_MEMORY | PCI_COMMAND_MASTER);
         e->bdf = bdf;
         e->regs = pci_read(bdf, PCI_BAR0) & ~0xfu;
@@ -174,6 +190,11 @@ void edu_use_msi(struct edu *e, uint8_t vector, uint32_t apic_id)
     pci_write(e->bdf, e->msi + 8, 0);
     pci_write(e->bdf, e->msi + 12, vector);
     pci_write(e->bdf, e->msi, pci_read(e->bdf, e->msi) | MSI_CONTROL_ENABLE);
+}
+
+void edu_no_msi(struct edu *e)
+{
+    pci_write(e->bdf, e->msi, pci_read(e->bdf, e->msi) & ~MSI_CONTROL_ENABLE);
 }
 
 void edu_raise(struct edu *e)

@@ -33,6 +33,9 @@ bool edu_find(struct edu *e, unsigned n);
 /* Its interrupts are MSIs from now on. */
 void edu_use_msi(struct edu *e, uint8_t vector, uint32_t apic_id);
 
+/* They come by its INTx again. */
+void edu_no_msi(struct edu *e);
+
 void edu_raise(struct edu *e);
 /* True if it did want an interrupt; after this it does not any more. */
 bool edu_ack(struct edu *e);

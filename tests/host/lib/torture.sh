@@ -8,6 +8,8 @@
 #   SEED  of the guests and of the storm                      (1)
 #   TORTURE_MSI_DEVICES  words for QEMU: an edu for each vCPU, in slots above 12,
 #         that take the place of the emulated ones which send MSIs
+#   TORTURE_INTX_DEVICES  the same, in slots 2 and 3, for those that interrupt by
+#         their pins
 
 SEED=${SEED:-1}
 # Seconds without a word from a guest that runs.
@@ -19,9 +21,10 @@ TORTURE_HPET='-global hpet.msi=on -global hpet.timers=8'
 # The HPET, an edu for each vCPU that interrupts by its pin, and one that sends
 # MSIs.
 _torture_devices() {
-	_devices="$TORTURE_HPET $TORTURE_MSI_DEVICES"
+	_devices="$TORTURE_HPET $TORTURE_MSI_DEVICES $TORTURE_INTX_DEVICES"
 	_edus=$((${VM_SMP:-2} * 2))
-	[ -z "$TORTURE_MSI_DEVICES" ] || _edus=${VM_SMP:-2}
+	[ -z "$TORTURE_MSI_DEVICES$TORTURE_INTX_DEVICES" ] ||
+		_edus=${VM_SMP:-2}
 	for _slot in $(seq 4 $((_edus + 3))); do
 		_devices="$_devices -device edu,addr=$(printf 0x%x "$_slot")"
 	done

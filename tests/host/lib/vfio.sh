@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 #
 # Shell functions, for use inside the emulated host, that give its PCI devices to
-# VFIO.  Sourced, never run.
+# VFIO and say where their interrupts go.  Sourced after vm.sh, never run.
 
 # vfio_take ADDRESS: the device is VFIO's, whatever driver had it.
 vfio_take() {
@@ -10,4 +10,20 @@ vfio_take() {
 	[ ! -e "$_device/driver" ] || echo "$1" >"$_device/driver/unbind"
 	echo "$1" >/sys/bus/pci/drivers_probe
 	[ "$(basename "$(readlink "$_device/driver")")" = vfio-pci ]
+}
+
+# vm_irqs NAME COUNT WORD: COUNT interrupts of its VFIO devices have WORD for their
+# mode or reason, or will within 10 s; prints what QEMU says.
+vm_irqs() {
+	_deadline=$(($(date +%s) + 10))
+	while :; do
+		_answer=$(vm_ask "$1" '{"execute":"query-hpkvm"}')
+		_count=$(echo "$_answer" |
+			 grep -o "\"\(mode\|reason\)\": \"$3\"" | wc -l)
+		[ "$_count" -eq "$2" ] && break
+		[ "$(date +%s)" -lt $_deadline ] || break
+		sleep 0.5
+	done
+	echo "$_answer"
+	[ "$_count" -eq "$2" ]
 }
