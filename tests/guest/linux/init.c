@@ -17,6 +17,7 @@
 
 #include "traffic.h"
 #include "load.h"
+#include "reset.h"
 
 static void setup(void)
 {
@@ -74,7 +75,7 @@ static void suspend(struct load *load, int seconds)
 }
 
 /*
- * The command line: steady SECONDS SLEEPS | forever | traffic SECONDS |
+ * The command line: steady SECONDS SLEEPS | forever | traffic SECONDS | reset |
  * suspend SECONDS | reboot SECONDS | poweroff SECONDS | panic SECONDS, the last
  * four after that much load.
  */
@@ -93,6 +94,9 @@ int main(int argc, char **argv)
 		suspend(load_start(), first);
 	} else if (!strcmp(scenario, "traffic")) {
 		traffic_run(first);
+	} else if (!strcmp(scenario, "reset")) {
+		reset_run();
+		forever(load_start());
 	} else {
 		load_start();
 		sleep(first);

@@ -1,0 +1,69 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+#
+# Runs inside an emulated host with the debug kernel and two edu devices at
+# 0000:00:10.0 and 0000:00:11.0: the IOMMU does not confirm that it takes an
+# entry, one that directs an interrupt to a core, then one that ends it.  The
+# guest that counts its interrupts must notice nothing, and whoever asks where
+# they go must be told.
+
+. /host/tests/host/lib/tap.sh
+. /host/tests/host/lib/vm.sh
+. /host/tests/host/lib/torture.sh
+. /host/tests/host/lib/vfio.sh
+
+SWITCHES=/sys/kernel/debug/kvm_hpkvm
+FIRST=0000:00:10.0
+SECOND=0000:00:11.0
+TORTURE_MSI_DEVICES="-device vfio-hp-pci,host=$FIRST,addr=0x10
+	-device vfio-hp-pci,host=$SECOND,addr=0x11"
+
+# The next entry of that kind is not confirmed; there is one within a minute.
+fails() {	# switch
+	echo 1 >$SWITCHES/"$1"
+	_deadline=$(($(date +%s) + 60))
+	until [ "$(cat $SWITCHES/"$1")" = 0 ]; do
+		[ "$(date +%s)" -lt $_deadline ] || return 1
+		sleep 0.2
+	done
+}
+
+# It was in the kernel's log once, and for this interrupt only.
+logged() {	# whose entry
+	dmesg | grep 'interrupt remapping: irq .* not confirmed'
+	[ "$(dmesg | grep -c "irq [0-9]*: entry for $1 not confirmed")" = 1 ]
+}
+
+# Looking at the local APICs takes all vCPUs out of passthrough.
+demote() {	# name
+	vm_ask "$1" '{"execute":"human-monitor-command",
+		"arguments":{"command-line":"info registers -a"}}' >/dev/null
+}
+
+ok "the kernel has the switches" [ -e $SWITCHES/fail_direct ]
+ok "VFIO takes the first device" vfio_take $FIRST
+ok "VFIO takes the second device" vfio_take $SECOND
+
+torture_begin fault hpkvm,cpus=2-3 2 msis="${MSIS:-3000}"
+ok "both interrupts are direct" vm_irqs fault 2 direct
+# The guest moves them all the time.
+ok "an entry that directs one is not confirmed" fails fail_direct
+ok "the kernel says so" logged "a guest's CPU"
+ok "one interrupt is with the host, for that reason" vm_irqs fault 1 iommu
+ok "the other is direct" vm_irqs fault 1 direct
+demote fault
+ok "it stays there when its vCPU has been demoted" vm_irqs fault 1 iommu
+
+echo 1 >$SWITCHES/fail_undirect
+demote fault
+ok "an entry that ends it is not confirmed" [ "$(cat $SWITCHES/fail_undirect)" = 0 ]
+ok "the kernel says so" logged Linux
+ok "both interrupts are with the host, for that reason" vm_irqs fault 2 iommu
+torture_end fault
+
+# Each VM begins anew.
+torture_begin next hpkvm,cpus=2-3 2 msis=300
+ok "next: both interrupts are direct" vm_irqs next 2 direct
+torture_end next
+for core in 2 3; do
+	ok "core $core serves the host afterwards" "$FILES/core-check" $core
+done
