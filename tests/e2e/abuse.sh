@@ -3,20 +3,25 @@
 # Runs inside the emulated host: hostile guests on dedicated cores, one after
 # the other, each with a generic guest beside it.  While one is at it the host
 # and the neighbour must keep answering; then it must die of SIGKILL, and its
-# cores serve the host, and the next guest, as if nothing had been.
+# cores serve the host, and the next guest, as if nothing had been.  Those with
+# "device" in their names have an edu device of the host's, 0000:00:10.0.
 #
 #   SCENARIOS  words NAME[:vCPUs[:vector]]    (all)
 #   WATCH      seconds that each is watched   (3)
 
 . /host/tests/host/lib/tap.sh
 . /host/tests/host/lib/vm.sh
+. /host/tests/host/lib/vfio.sh
 
 WATCH=${WATCH:-3}
 SCENARIOS=${SCENARIOS:-irq-off no-eoi tpr-15 timer-1 timer-1:1:32
 	timer-1-taken self-ipis hlt-off vectors lvts msrs apic-modes tsc
-	icrs:2 icr-storms:2 init-self triple-fault mwait svm}
+	icrs:2 icr-storms:2 init-self triple-fault mwait svm
+	device-vectors device-storm:2:239 device-storm:2:254}
+DEVICE=0000:00:10.0
 VM_KERNEL=$FILES/abuse.elf
 BOOT=60
+END=180
 
 # Bounds.  A gap may be this many times the longest one with a guest that only
 # spins, plus so many microseconds for a machine that is busy itself.
@@ -105,6 +110,32 @@ vectors_arrived() {
 		END { print n + 0 " arrived once"; exit n != 27 }'
 }
 
+# So did that of the device's MSI; those below 16 are of no concern to the host.
+device_vectors_arrived() {
+	tr -d '\r' <$VM_DIR/culprit/serial | awk '
+		/^vector / && $2 >= 16 { n++; bad += $4 != 1 }
+		END { print n + 0 " vectors, " bad + 0 " not once"
+		      exit bad || n != 230 }'
+}
+
+# The device interrupts as fast as it can, and the guest takes it; straight to
+# its core if @how is direct.
+storms() {	# how
+	vm_wait_for culprit $BOOT '^storm [1-9]' 2 || return
+	tail -n 1 $VM_DIR/culprit/serial
+	vm_ask culprit '{"execute":"query-hpkvm"}' >/tmp/query
+	cat /tmp/query
+	grep -q "\"mode\": \"$1\"" /tmp/query
+}
+
+# Host mode has captured no more than its own doings explain.
+captures_bounded() {
+	_captured=$(grep -o '"captured": [0-9]*' /tmp/query |
+		awk '{ sum += $2 } END { print sum + 0 }')
+	echo "$_captured captured"
+	[ "$_captured" -le "$1" ]
+}
+
 # It has not ended, nor come upon something that it did not mean to do.
 at_it() {
 	vm_alive culprit && ! grep -a 'Bail out' $VM_DIR/culprit/serial &&
@@ -116,15 +147,23 @@ at_it() {
 # What only this scenario can tell.
 verdict() {	# what, scenario
 	case $1 in
-	msrs|vectors)
+	msrs|vectors|device-vectors)
 		ok "$2: it comes to its end" \
-			vm_wait_for culprit $BOOT "^abuse: $1 done" ;;
+			vm_wait_for culprit $END "^abuse: $1 done" ;;
 	esac
 	case $1 in
 	msrs)
 		ok "$2: every access ends as under stock KVM" same_results ;;
 	vectors)
 		ok "$2: every vector arrived once" vectors_arrived ;;
+	device-vectors)
+		ok "$2: every vector that there is arrived once" \
+			device_vectors_arrived ;;
+	device-storm)
+		_how=direct _most=0
+		[ "${2##*:}" -lt 240 ] || _how=remapped _most=10000
+		ok "$2: it storms, and its interrupts are $_how" storms $_how
+		ok "$2: at most $_most were captured" captures_bounded $_most ;;
 	irq-off|no-eoi|tpr-15|timer-1*|self-ipis|hlt-off|icr-storms|spin)
 		ok "$2: it is in passthrough" vm_dedicated culprit "$VM_SMP" ;;
 	esac
@@ -137,6 +176,10 @@ abuse() {	# NAME[:vCPUs[:vector]]
 	VM_SMP=${_cpus:-1}
 	_cores=2
 	[ "$VM_SMP" = 1 ] || _cores=2,3
+	VM_ARGS=
+	case $_what in
+	device-*) VM_ARGS="-device vfio-hp-pci,host=$DEVICE,addr=0x10" ;;
+	esac
 	dmesg -c >/dev/null
 	vm_start culprit "hpkvm,cpus=2-$((VM_SMP + 1))" "do=$_what" \
 		"vector=${_vector:-254}"
@@ -154,6 +197,8 @@ abuse() {	# NAME[:vCPUs[:vector]]
 	done
 	ok "$1: the kernel's log is bounded" log_bounded
 }
+
+ok "VFIO takes the device" vfio_take $DEVICE
 
 # The answers of stock KVM.
 VM_SMP=1
@@ -177,3 +222,32 @@ ok "SIGKILL ends it" dies culprit
 for scenario in $SCENARIOS; do
 	abuse "$scenario"
 done
+
+# What an MSI must look like to go straight to a core.
+message() {	# title, reason, parameters
+	_title=$1 _reason=$2
+	shift 2
+	VM_SMP=1 VM_ARGS="-device vfio-hp-pci,host=$DEVICE,addr=0x10,id=edu"
+	vm_start culprit hpkvm,cpus=2 do=device-message "$@"
+	ok "$_title: the guest begins" \
+		vm_wait_for culprit $BOOT '^abuse: device-message starts'
+	ok "$_title: not direct, because: $_reason" reason culprit "$_reason"
+	vm_kill culprit
+}
+
+reason() {	# name, reason
+	_deadline=$(($(date +%s) + 10))
+	until vm_says "$1" '"mode": "remapped"' | grep "\"reason\": \"$2\""; do
+		[ "$(date +%s)" -lt $_deadline ] || return 1
+		sleep 0.2
+	done
+}
+
+message "vector 5" vector vector=5
+message "vector 15" vector vector=15
+message "the host's vector" vector vector=245
+message "an SMI" delivery-mode mode=2
+message "an NMI" delivery-mode mode=4
+message "INIT" delivery-mode mode=5
+message "everybody" targets vector=64 dest=255
+message "nobody" targets vector=64 dest=77

@@ -4,12 +4,15 @@
  * for ever, or until whoever started it has seen enough and kills it.
  *
  * Parameters (-append): do=NAME chooses from the table at the end of this
- * file; vector=N (254) and count=N (1) are for those that need them. Console:
+ * file; vector=N (254) and count=N (1) are for those that need them, those with
+ * an edu device take mode=N, the delivery mode of its MSI (0), and dest=N, an
+ * APIC ID (0). Console:
  * "abuse: NAME starts" when the abuse begins; "abuse: NAME done" when a finite
  * one has come to its end; between them lines that the test compares.
  * It must never end by itself, and never trust that anything it does is legal.
  */
 #include "guest.h"
+#include "devices.h"
 
 #define VECTORS                 256
 #define FIRST_LEGAL_VECTOR      16
@@ -338,6 +341,109 @@ static void icr_storms(void)
     icr_storm(0);
 }
 
+/* ---- A device that was given to it ---- */
+
+static struct edu edu;
+
+/* Counted by a handler meanwhile. */
+static unsigned long arrived_of(unsigned vector)
+{
+    return __atomic_load_n(&arrived[vector], __ATOMIC_RELAXED);
+}
+
+/* An MSI that goes through the host may take its time; one below 16 may never. */
+static void await_arrival(unsigned vector)
+{
+    uint64_t start = rdtsc();
+
+    while (!arrived_of(vector) &&
+           rdtsc() - start < (vector < FIRST_LEGAL_VECTOR ? 1ull : 10ull) << 28) {
+        cpu_pause();
+    }
+}
+
+static void edu_setup(void)
+{
+    if (!edu_find(&edu, 0)) {
+        print("Bail out! no edu device\n");
+        guest_exit(2);
+    }
+}
+
+/* CPU 1 has the device interrupt CPU 0 without pause. */
+static void device_raise(unsigned index)
+{
+    (void)index;
+    irq_disable();
+    for (;;) {
+        edu_raise(&edu);
+    }
+}
+
+static void device_storm(void)
+{
+    uint32_t vector = guest_param("vector", 239);
+    uint64_t printed = rdtsc();
+
+    edu_setup();
+    handle_all(count_and_eoi);
+    edu_use_msi(&edu, vector, cpu_apic_id(0));
+    irq_enable();
+    smp_start(device_raise);
+    for (;;) {
+        if (rdtsc() - printed > 1ull << 28) {
+            print("storm %lu\n", arrived_of(vector));
+            printed = rdtsc();
+        }
+    }
+}
+
+/*
+ * One MSI with each vector that means something to a host. What a processor
+ * does with those below 16 is not to deliver them; they are exceptions here,
+ * some with an error code, which an interrupt does not have.
+ */
+static void device_vectors(void)
+{
+    static const uint8_t below_16[] = { 0, 1, 3, 4, 5, 6, 7, 9, 15 };
+
+    edu_setup();
+    handle_all(count_and_eoi);
+    isr_set(16, count_and_eoi);
+    for (unsigned i = 0; i < sizeof(below_16); i++) {
+        isr_set(below_16[i], count_only);
+    }
+    irq_enable();
+    for (unsigned v = 0; v < VECTORS; v++) {
+        bool taken = v == 16 || (v >= RESERVED_EXCEPTION && (v < 27 || v > 31));
+
+        for (unsigned i = 0; i < sizeof(below_16); i++) {
+            taken = taken || v == below_16[i];
+        }
+        if (taken) {
+            edu_use_msi(&edu, v, cpu_apic_id(0));
+            edu_raise(&edu);
+            await_arrival(v);
+            delay(1000000);     /* for a second one */
+            print("vector %u arrived %lu\n", v, arrived_of(v));
+        }
+    }
+    print("abuse: device-vectors done\n");
+    spin();
+}
+
+/* One message, for the host to look at: it is never sent. */
+static void device_message(void)
+{
+    uint32_t message = guest_param("vector", 254) |
+                       guest_param("mode", 0) << 8;
+
+    edu_setup();
+    irq_disable();
+    edu_use_msi(&edu, message, guest_param("dest", 0));
+    spin();
+}
+
 /* INIT for itself: every time the guest starts again. */
 static void init_self(void)
 {
@@ -449,6 +555,9 @@ static const struct {
     { "tsc", tsc },
     { "icrs", icrs },
     { "icr-storms", icr_storms },
+    { "device-storm", device_storm },
+    { "device-vectors", device_vectors },
+    { "device-message", device_message },
     { "init-self", init_self },
     { "triple-fault", triple_fault },
     { "mwait", mwait },
