@@ -5,7 +5,8 @@
 # the network and to a disk and verifies all of it, as a generic KVM VM with
 # vfio-pci and as an hpkvm VM with vfio-hp-pci; exits are counted meanwhile.
 #
-#   NICS   PCI addresses, words DRIVER=ADDRESS; each is tried alone, with DISK
+#   NICS   PCI addresses, words DRIVER=ADDRESS; each is tried alone, with DISK.
+#          Of igbvf it is the physical function's, which stays with the host
 #   DISK   PCI address of an NVMe controller
 
 . /host/tests/host/lib/tap.sh
@@ -15,6 +16,14 @@
 
 SECONDS_OF_TRAFFIC=8
 BOOT=180
+
+# The address of a virtual function of @1.
+make_vf() {	# PCI address
+	_pf=/sys/bus/pci/devices/$1
+	ip link set "$(basename "$_pf"/net/*)" up &&
+		echo 1 >"$_pf/sriov_numvfs" &&
+		basename "$(readlink "$_pf/virtfn0")"
+}
 
 # The interface of the virtio NIC, the other end.
 peer_interface() {
@@ -91,11 +100,15 @@ traffic() {	# title, accelerator, device, NIC
 }
 
 ok "VFIO takes the disk" vfio_take "$DISK"
+given=
 for nic in $NICS; do
-	ok "VFIO takes the ${nic%%=*}" vfio_take "${nic#*=}"
+	driver=${nic%%=*} address=${nic#*=}
+	[ "$driver" != igbvf ] || address=$(make_vf "$address")
+	ok "VFIO takes the $driver" vfio_take "$address"
+	given="$given $driver=$address"
 done
 "$FILES/net-peer" "$(peer_interface)" 10.9.0.1 &
-for nic in $NICS; do
+for nic in $given; do
 	driver=${nic%%=*} address=${nic#*=}
 	traffic "$driver, generic" kvm vfio-pci "$address"
 	ok "$driver, generic: an exit at least for each interrupt" \
