@@ -1,7 +1,8 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 #
 # Runs inside an emulated host that cannot dedicate cores, because its kernel is
-# not ours, or because it has no x2APIC and remaps no interrupts: -accel hpkvm is
+# not ours, or because it has no x2APIC: it remaps no interrupts, or by an IOMMU
+# whose entries have no room for x2APIC's destinations.  -accel hpkvm is
 # stock KVM and says so once; with fallback=off, and with a device that insists,
 # it is an error before the guest runs.
 
