@@ -26,7 +26,7 @@
 #define MSI_ADDRESS	0xfee00000u
 #define VECTOR		0x51
 #define OTHER_VECTOR	0x93
-#define NR_IRQS		1000
+#define NR_IRQS		500
 #define WAIT_US		10000000
 #define SETTLE_US	2000
 
@@ -280,7 +280,7 @@ FIXTURE_TEARDOWN(vfio)
 {
 }
 
-TEST_F(vfio, direct)
+TEST_F_TIMEOUT(vfio, direct, 120)
 {
 	struct machine *m = &self->m;
 	struct kvm_hpkvm_irq irq = get_irq(m);
