@@ -227,8 +227,8 @@ done
 message() {	# title, reason, parameters
 	_title=$1 _reason=$2
 	shift 2
-	VM_SMP=1 VM_ARGS="-device vfio-hp-pci,host=$DEVICE,addr=0x10,id=edu"
-	vm_start culprit hpkvm,cpus=2 do=device-message "$@"
+	VM_SMP=2 VM_ARGS="-device vfio-hp-pci,host=$DEVICE,addr=0x10,id=edu"
+	vm_start culprit hpkvm,cpus=2-3 do=device-message "$@"
 	ok "$_title: the guest begins" \
 		vm_wait_for culprit $BOOT '^abuse: device-message starts'
 	ok "$_title: not direct, because: $_reason" reason culprit "$_reason"
@@ -238,7 +238,10 @@ message() {	# title, reason, parameters
 reason() {	# name, reason
 	_deadline=$(($(date +%s) + 10))
 	until vm_says "$1" '"mode": "remapped"' | grep "\"reason\": \"$2\""; do
-		[ "$(date +%s)" -lt $_deadline ] || return 1
+		if [ "$(date +%s)" -ge $_deadline ]; then
+			vm_says "$1" .
+			return 1
+		fi
 		sleep 0.2
 	done
 }

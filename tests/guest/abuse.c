@@ -440,7 +440,7 @@ static void device_message(void)
 
     edu_setup();
     irq_disable();
-    edu_use_msi(&edu, message, guest_param("dest", 0));
+    edu_use_message(&edu, message, guest_param("dest", 0));
     spin();
 }
 

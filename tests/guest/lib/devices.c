@@ -184,12 +184,17 @@ bool edu_find(struct edu *e, unsigned n)
     return false;
 }
 
-void edu_use_msi(struct edu *e, uint8_t vector, uint32_t apic_id)
+void edu_use_message(struct edu *e, uint32_t data, uint32_t apic_id)
 {
     pci_write(e->bdf, e->msi + 4, MSI_BASE | apic_id << 12);
     pci_write(e->bdf, e->msi + 8, 0);
-    pci_write(e->bdf, e->msi + 12, vector);
+    pci_write(e->bdf, e->msi + 12, data);
     pci_write(e->bdf, e->msi, pci_read(e->bdf, e->msi) | MSI_CONTROL_ENABLE);
+}
+
+void edu_use_msi(struct edu *e, uint8_t vector, uint32_t apic_id)
+{
+    edu_use_message(e, vector, apic_id);
 }
 
 void edu_no_msi(struct edu *e)

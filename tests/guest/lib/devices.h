@@ -32,6 +32,8 @@ bool edu_find(struct edu *e, unsigned n);
 
 /* Its interrupts are MSIs from now on. */
 void edu_use_msi(struct edu *e, uint8_t vector, uint32_t apic_id);
+/* The same, with whatever else an MSI's @data may say. */
+void edu_use_message(struct edu *e, uint32_t data, uint32_t apic_id);
 
 /* They come by its INTx again. */
 void edu_no_msi(struct edu *e);
