@@ -54,6 +54,7 @@ DEFINE_STATIC_KEY_FALSE(kvm_hpkvm_key);
 EXPORT_SYMBOL_GPL(kvm_hpkvm_key);
 
 static const struct kvm_hpkvm_ops *hpkvm_ops;
+static const char *hpkvm_lacks;
 
 /* The physical local APIC as it was found by a demotion. */
 struct hpkvm_snapshot {
@@ -66,8 +67,16 @@ struct hpkvm_snapshot {
 	u32 isr[DEDICATED_APIC_WORDS];
 };
 
-void kvm_hpkvm_set_ops(const struct kvm_hpkvm_ops *ops)
+/**
+ * kvm_hpkvm_set_ops - a vendor module comes or goes
+ * @ops: what it offers, NULL when it goes
+ * @lacks: a CPU feature that is missing, at most 31 characters, or NULL
+ */
+void kvm_hpkvm_set_ops(const struct kvm_hpkvm_ops *ops, const char *lacks)
 {
+	hpkvm_lacks = lacks;
+	if (ops && lacks)
+		pr_info("no dedicated cores: %s\n", lacks);
 	if (ops)
 		hpkvm_fault_init();
 	else
@@ -75,6 +84,15 @@ void kvm_hpkvm_set_ops(const struct kvm_hpkvm_ops *ops)
 	hpkvm_ops = ops;
 }
 EXPORT_SYMBOL_GPL(kvm_hpkvm_set_ops);
+
+static int host_unsuitable(struct dedicated_refusal *why)
+{
+	if (hpkvm_ops && !hpkvm_lacks)
+		return dedicated_cpu_host_unsuitable(why);
+	why->reason = KVM_HPKVM_REASON_HOST_UNSUITABLE;
+	strscpy(why->culprit, hpkvm_lacks ?: "no virtualization");
+	return -EOPNOTSUPP;
+}
 
 /**
  * kvm_hpkvm_features - what this host can do
@@ -85,7 +103,7 @@ u32 kvm_hpkvm_features(void)
 {
 	struct dedicated_refusal why;
 
-	if (!hpkvm_ops || dedicated_cpu_host_unsuitable(&why))
+	if (host_unsuitable(&why))
 		return 0;
 	return hpkvm_ops->features |
 	       (irq_remapping_can_direct() ? KVM_HPKVM_F_DIRECT_VFIO : 0);
@@ -240,7 +258,8 @@ static bool amid_period(struct kvm_vcpu *vcpu)
 	s64 late_ns = max_t(s64, timer->period / 16, HPKVM_PERIOD_LATE_NS);
 
 	return periodic_mode(vcpu) && !vcpu->arch.hpkvm.timer_direct &&
-	       hrtimer_active(&timer->timer) &&
+	       (hrtimer_active(&timer->timer) ||
+		kvm_lapic_hv_timer_in_use(vcpu)) &&
 	       ktime_to_ns(ktime_sub(timer->target_expiration, ktime_get())) <
 	       timer->period - late_ns;
 }
@@ -308,8 +327,11 @@ static u8 timer_vector(struct kvm_vcpu *vcpu)
  */
 static bool stop_virtual_timer(struct kvm_vcpu *vcpu)
 {
-	bool counting = hrtimer_cancel(&vcpu->arch.apic->lapic_timer.timer);
+	bool counting;
 
+	/* It may be one of the vendor's. */
+	kvm_lapic_switch_to_sw_timer(vcpu);
+	counting = hrtimer_cancel(&vcpu->arch.apic->lapic_timer.timer);
 	/* It may have expired before. */
 	kvm_inject_apic_timer_irqs(vcpu);
 	return counting;
@@ -397,6 +419,7 @@ static void start_virtual_timer(struct kvm_vcpu *vcpu,
 	}
 	/* Start with the initial count, then put the expiry where it was. */
 	kvm_x2apic_msr_write(vcpu, X2APIC_MSR(APIC_TMICT), snap->tmict);
+	kvm_lapic_switch_to_sw_timer(vcpu);
 	left = ns_to_ktime((u64)snap->tmcct * vcpu->arch.apic->divide_count *
 			   vcpu->kvm->arch.apic_bus_cycle_ns);
 	timer->target_expiration = ktime_add(ktime_get(), left);
@@ -634,8 +657,10 @@ static void refresh_timer(struct kvm_vcpu *vcpu)
 /**
  * __kvm_hpkvm_update - bring a bound vCPU into the mode its state allows
  * @vcpu: a vCPU about to enter the guest, preemptible
+ *
+ * Return: false if a demotion found the guest asleep.
  */
-void __kvm_hpkvm_update(struct kvm_vcpu *vcpu)
+bool __kvm_hpkvm_update(struct kvm_vcpu *vcpu)
 {
 	struct kvm_vcpu_hpkvm *h = &vcpu->arch.hpkvm;
 	u32 reason = why_emulated(vcpu);
@@ -649,6 +674,7 @@ void __kvm_hpkvm_update(struct kvm_vcpu *vcpu)
 	/* A demotion of refresh_timer()'s has its own. */
 	if (reason || h->passthrough)
 		WRITE_ONCE(h->reason, reason);
+	return vcpu->arch.mp_state != KVM_MP_STATE_HALTED;
 }
 
 /* ---- entry and exit ---- */
@@ -734,12 +760,37 @@ static void refresh_traps(struct kvm_vcpu *vcpu, bool shut)
 	h->gate_shut = shut;
 }
 
+/*
+ * The entry window: the priority is the guest's, or an NMI could come too late
+ * to be seen by a check for host work.  An NMI is a matter of this CPU's alone,
+ * and sees what was written before it in program order.
+ */
+static void start_window(struct dedicated_cpu *d)
+{
+	d->stopped = false;
+	barrier();
+	WRITE_ONCE(d->stop_entry, hpkvm_ops->stop_entry);
+	barrier();
+}
+
+static void end_window(struct kvm_vcpu *vcpu, struct dedicated_cpu *d)
+{
+	barrier();
+	WRITE_ONCE(d->stop_entry, NULL);
+	barrier();
+	if (unlikely(READ_ONCE(d->stopped))) {
+		++vcpu->stat.hpkvm_entry_stops;
+		/* Raises what the NMI left. */
+		dedicated_cpu_may_enter();
+	}
+}
+
 /**
  * kvm_hpkvm_enter - last step before the guest runs in passthrough
  * @vcpu: the vCPU
  *
- * Called with interrupts disabled, at a point after which an NMI makes the
- * entry exit at once (SVM: GIF is 0).
+ * Called with interrupts disabled.  From here on an NMI makes the entry exit at
+ * once: by itself (SVM: GIF is 0), or by stop_entry().
  *
  * Return: false if host work is in the way; the entry must be abandoned.
  */
@@ -749,9 +800,11 @@ bool kvm_hpkvm_enter(struct kvm_vcpu *vcpu)
 	/* KVM_SET_LAPIC takes any value; reserved bits of CR8 would fault. */
 	u32 tpr = kvm_lapic_get_reg(vcpu->arch.apic, APIC_TASKPRI) & 0xff;
 
+	start_window(d);
 	if (unlikely(smp_processor_id() != vcpu->arch.hpkvm.cpu) ||
 	    !dedicated_cpu_may_enter() || !flush_pending(vcpu, d)) {
 		++vcpu->stat.hpkvm_entry_aborts;
+		end_window(vcpu, d);
 		return false;
 	}
 
@@ -772,22 +825,23 @@ EXPORT_SYMBOL_GPL(kvm_hpkvm_enter);
  * kvm_hpkvm_exit - first step after the guest ran in passthrough
  * @vcpu: the vCPU
  *
- * Called with interrupts and NMIs still held off.  Until the next entry the
- * guest's TPR is KVM's and the core's is the gate.
+ * Called with interrupts disabled, and the entry window still open.  Until the
+ * next entry the guest's TPR is KVM's and the core's is the gate.
  */
 void kvm_hpkvm_exit(struct kvm_vcpu *vcpu)
 {
+	struct dedicated_cpu *d = this_cpu_ptr(&dedicated_cpu);
 	struct kvm_vcpu_hpkvm *h = &vcpu->arch.hpkvm;
 
 	if (!h->gate_shut)
 		set_vreg(vcpu->arch.apic, APIC_TASKPRI,
 			 native_apic_msr_read(APIC_TASKPRI));
 	dedicated_cpu_set_gate(DEDICATED_GATE_SHUT);
+	end_window(vcpu, d);
 
 	vcpu->stat.hpkvm_direct_sent = atomic64_read(&h->direct_sent);
-	vcpu->stat.hpkvm_kicks =
-		(u32)atomic_read(this_cpu_ptr(&dedicated_cpu.nmi_sent)) -
-		h->kicks_before;
+	vcpu->stat.hpkvm_kicks = (u32)atomic_read(&d->nmi_sent) -
+				 h->kicks_before;
 }
 EXPORT_SYMBOL_GPL(kvm_hpkvm_exit);
 
@@ -959,8 +1013,12 @@ bool __kvm_hpkvm_get_deadline(struct kvm_vcpu *vcpu, u64 *data)
 /* ---- bind and unbind ---- */
 
 static int check_bind(struct kvm_vcpu *vcpu, const struct kvm_hpkvm_bind *bind,
-		      u32 *reason)
+		      struct dedicated_refusal *why)
 {
+	u32 *reason = &why->reason;
+
+	if (!vcpu->kvm->arch.hpkvm_features && host_unsuitable(why))
+		return -EOPNOTSUPP;
 	*reason = KVM_HPKVM_REASON_NOT_ENABLED;
 	if (!vcpu->kvm->arch.hpkvm_features)
 		return -ENOTTY;
@@ -1010,7 +1068,7 @@ static int kvm_hpkvm_bind(struct kvm_vcpu *vcpu,
 	if (copy_from_user(&bind, argp, sizeof(bind)))
 		return -EFAULT;
 
-	ret = check_bind(vcpu, &bind, &why.reason) ?:
+	ret = check_bind(vcpu, &bind, &why) ?:
 	      lease(vcpu, bind.cpu, &why);
 	trace_kvm_hpkvm_bind(vcpu->vcpu_id, bind.cpu, why.reason);
 

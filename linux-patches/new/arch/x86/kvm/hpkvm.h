@@ -10,6 +10,7 @@
 #include <linux/jump_label.h>
 #include <linux/kvm_host.h>
 #include <linux/kvm_irqfd.h>
+#include <asm/dedicated_cpu.h>
 #include <asm/kvm_hpkvm.h>
 
 #ifdef CONFIG_KVM_HPKVM
@@ -21,18 +22,21 @@
  *	what F_DIRECT_HLT names; the vCPU is loaded and not running
  * @open_msr: let the guest @read and @write an MSR without an exit
  * @trap_cr8: intercept CR8 accesses, or not
+ * @stop_entry: in NMI context, have the entry that is under way exit at once;
+ *	NULL if no NMI can come between kvm_hpkvm_enter() and kvm_hpkvm_exit()
  */
 struct kvm_hpkvm_ops {
 	u32 features;
 	void (*set_passthrough)(struct kvm_vcpu *vcpu, bool on);
 	void (*open_msr)(struct kvm_vcpu *vcpu, u32 msr, bool read, bool write);
 	void (*trap_cr8)(struct kvm_vcpu *vcpu, bool trap);
+	void (*stop_entry)(void);
 };
 
 /* Enabled while a vCPU is bound. */
 DECLARE_STATIC_KEY_FALSE(kvm_hpkvm_key);
 
-void kvm_hpkvm_set_ops(const struct kvm_hpkvm_ops *ops);
+void kvm_hpkvm_set_ops(const struct kvm_hpkvm_ops *ops, const char *lacks);
 u32 kvm_hpkvm_features(void);
 int kvm_hpkvm_enable(struct kvm *kvm, u64 features);
 void kvm_hpkvm_vcpu_create(struct kvm_vcpu *vcpu);
@@ -40,7 +44,7 @@ void kvm_hpkvm_vcpu_destroy(struct kvm_vcpu *vcpu);
 long kvm_hpkvm_vcpu_ioctl(struct kvm_vcpu *vcpu, unsigned int ioctl,
 			  void __user *argp);
 
-void __kvm_hpkvm_update(struct kvm_vcpu *vcpu);
+bool __kvm_hpkvm_update(struct kvm_vcpu *vcpu);
 void __kvm_hpkvm_demote(struct kvm_vcpu *vcpu, u32 reason);
 bool __kvm_hpkvm_deliver(struct kvm_vcpu *vcpu, int trig_mode, int vector);
 bool __kvm_hpkvm_reg_write(struct kvm_vcpu *vcpu, u32 reg, u32 val);
@@ -65,11 +69,15 @@ static __always_inline bool kvm_hpkvm_passthrough(struct kvm_vcpu *vcpu)
 	       vcpu->arch.hpkvm.passthrough;
 }
 
-/* kvm_hpkvm_update - promote or demote as the vCPU's state asks for */
-static inline void kvm_hpkvm_update(struct kvm_vcpu *vcpu)
+/*
+ * kvm_hpkvm_update - promote or demote as the vCPU's state asks for
+ *
+ * Return: false if it turns out that the guest sleeps: do not enter it.
+ */
+static inline bool kvm_hpkvm_update(struct kvm_vcpu *vcpu)
 {
-	if (static_branch_unlikely(&kvm_hpkvm_key) && vcpu->arch.hpkvm.cpu >= 0)
-		__kvm_hpkvm_update(vcpu);
+	return !static_branch_unlikely(&kvm_hpkvm_key) ||
+	       vcpu->arch.hpkvm.cpu < 0 || __kvm_hpkvm_update(vcpu);
 }
 
 /* kvm_hpkvm_demote - have the whole state of the local APIC in KVM's */
@@ -111,6 +119,26 @@ static inline bool kvm_hpkvm_get_deadline(struct kvm_vcpu *vcpu, u64 *data)
 	       __kvm_hpkvm_get_deadline(vcpu, data);
 }
 
+/* kvm_hpkvm_entry_stopped - did stop_entry() cause the last exit, or come late? */
+static inline bool kvm_hpkvm_entry_stopped(struct kvm_vcpu *vcpu)
+{
+	return kvm_hpkvm_passthrough(vcpu) &&
+	       __this_cpu_read(dedicated_cpu.stopped);
+}
+
+/*
+ * kvm_hpkvm_idt - the table that an interrupt of this CPU's goes through
+ *
+ * Any vCPU may run on a dedicated core.  What interrupts it there is the
+ * host's vector or another guest's interrupt, never what @host_idt says.
+ */
+static inline unsigned long kvm_hpkvm_idt(unsigned long host_idt)
+{
+	return static_branch_unlikely(&kvm_hpkvm_key) &&
+	       __this_cpu_read(dedicated_cpu.gated) ? dedicated_cpu_idt() :
+						      host_idt;
+}
+
 /*
  * kvm_hpkvm_tsc_direct - is the VM's TSC to be the host's?
  * @kvm: the VM
@@ -121,6 +149,12 @@ static inline bool kvm_hpkvm_get_deadline(struct kvm_vcpu *vcpu, u64 *data)
 static inline bool kvm_hpkvm_tsc_direct(struct kvm *kvm, u64 tsc)
 {
 	return tsc <= 1 && kvm->arch.hpkvm_features & KVM_HPKVM_F_DIRECT_TIMER;
+}
+
+/* kvm_hpkvm_vm - may vCPUs of this VM have dedicated cores? */
+static inline bool kvm_hpkvm_vm(struct kvm *kvm)
+{
+	return kvm->arch.hpkvm_features;
 }
 
 /* kvm_hpkvm_can_bypass - may a VFIO interrupt concern any VM of this host? */
@@ -152,11 +186,14 @@ static inline bool kvm_hpkvm_irq_route(struct kvm *kvm, unsigned int host_irq)
 static inline void kvm_hpkvm_vcpu_create(struct kvm_vcpu *vcpu) { }
 static inline void kvm_hpkvm_vcpu_destroy(struct kvm_vcpu *vcpu) { }
 static inline bool kvm_hpkvm_passthrough(struct kvm_vcpu *vcpu) { return false; }
-static inline void kvm_hpkvm_update(struct kvm_vcpu *vcpu) { }
+static inline bool kvm_hpkvm_update(struct kvm_vcpu *vcpu) { return true; }
 static inline void kvm_hpkvm_demote(struct kvm_vcpu *vcpu, u32 reason) { }
 static inline bool kvm_hpkvm_enter(struct kvm_vcpu *vcpu) { return true; }
 static inline void kvm_hpkvm_exit(struct kvm_vcpu *vcpu) { }
+static inline bool kvm_hpkvm_entry_stopped(struct kvm_vcpu *vcpu) { return false; }
+static inline unsigned long kvm_hpkvm_idt(unsigned long host_idt) { return host_idt; }
 static inline bool kvm_hpkvm_tsc_direct(struct kvm *kvm, u64 tsc) { return false; }
+static inline bool kvm_hpkvm_vm(struct kvm *kvm) { return false; }
 static inline bool kvm_hpkvm_can_bypass(void) { return false; }
 static inline void kvm_hpkvm_irq_add(struct kvm_kernel_irqfd *irqfd) { }
 static inline void kvm_hpkvm_irq_del(struct kvm_kernel_irqfd *irqfd) { }

@@ -42,6 +42,9 @@ struct task_struct;
  * @aside: class-15 vector taken out of the ISR, 0 if none; the guest is in its
  *	handler and runs with the gate shut until it signals EOI
  * @ending: an EOI of the guest's is being done: nothing is set aside meanwhile
+ * @stop_entry: not NULL: the priority in CR8 is or is about to be the guest's,
+ *	and this makes its entry exit at once; callable from NMI
+ * @stopped: @stop_entry was called since it was last set
  * @captured: guest vectors that came in through the gate
  * @nmi_sent: NMIs sent, counted before they leave, by any CPU
  * @nmi_claimed: the @nmi_sent that was seen last
@@ -60,6 +63,8 @@ struct dedicated_cpu {
 	bool timer_held;
 	u8 aside;
 	bool ending;
+	bool stopped;
+	void (*stop_entry)(void);
 	DECLARE_BITMAP(captured, NR_VECTORS);
 	atomic_t nmi_sent;
 	int nmi_claimed;
@@ -85,6 +90,7 @@ bool dedicated_cpu_timer_rate_ok(unsigned int cpu, u32 ns_per_count);
 void dedicated_cpu_drain(u32 *irr, u32 *isr);
 int dedicated_cpu_eoi(void);
 bool dedicated_cpu_may_enter(void);
+unsigned long dedicated_cpu_idt(void);
 
 /* Internal to kernel/apic: the two halves of the host side. */
 void dedicated_ipi_start(void);

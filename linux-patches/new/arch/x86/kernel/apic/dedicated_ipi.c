@@ -98,6 +98,21 @@ static void dedicated_raise(struct dedicated_cpu *d)
 	native_apic_msr_write(APIC_SELF_IPI, DEDICATED_HOST_VECTOR);
 }
 
+/*
+ * There is deferred work for this CPU.  Where the hardware does not hold NMIs
+ * off around a guest entry, the gate and the host vector have to wait until
+ * the guest is out: it would get the vector.
+ */
+static void dedicated_reach(struct dedicated_cpu *d)
+{
+	if (READ_ONCE(d->stop_entry)) {
+		WRITE_ONCE(d->stopped, true);
+		d->stop_entry();
+	} else {
+		dedicated_raise(d);
+	}
+}
+
 static void dedicated_defer(unsigned int cpu, int vector)
 {
 	struct dedicated_cpu *d = per_cpu_ptr(&dedicated_cpu, cpu);
@@ -111,7 +126,7 @@ static void dedicated_defer(unsigned int cpu, int vector)
 
 	local_irq_save(flags);
 	if (cpu == smp_processor_id()) {
-		dedicated_raise(d);
+		dedicated_reach(d);
 	} else {
 		atomic_inc(&d->nmi_sent);
 		host_apic.send_IPI(cpu, NMI_VECTOR);
@@ -218,6 +233,13 @@ static void dedicated_run_one(int vector)
 		inc_irq_stat(apic_timer_irqs);
 		tick_remote_interrupt();
 		break;
+#if IS_ENABLED(CONFIG_KVM)
+	case POSTED_INTR_VECTOR:
+	case POSTED_INTR_NESTED_VECTOR:
+		/* For a generic vCPU.  It has exited, and KVM will look. */
+		inc_irq_stat(kvm_posted_intr_ipis);
+		break;
+#endif
 	case REBOOT_VECTOR:
 		cpu_emergency_disable_virtualization();
 		stop_this_cpu(NULL);
@@ -378,7 +400,8 @@ EXPORT_SYMBOL_GPL(dedicated_cpu_eoi);
  *
  * Called with interrupts disabled, after the point from which an NMI makes
  * the entry exit at once.  If not, the caller abandons the entry and enables
- * interrupts; the work that is in the way then runs.
+ * interrupts; the work that is in the way then runs.  Called after an exit,
+ * it raises what @stop_entry left.
  *
  * Return: true if nothing of the host's is pending on this CPU.
  */
@@ -426,7 +449,7 @@ static int dedicated_nmi(unsigned int cmd, struct pt_regs *regs)
 	struct dedicated_cpu *d = this_cpu_ptr(&dedicated_cpu);
 
 	if (READ_ONCE(d->deferred))
-		dedicated_raise(d);
+		dedicated_reach(d);
 
 	return dedicated_nmi_claim(d) ? NMI_HANDLED : NMI_DONE;
 }

@@ -132,5 +132,6 @@ static const struct kvm_hpkvm_ops svm_hpkvm_ops = {
 void svm_hpkvm_setup(bool on)
 {
 	/* Without nested paging the guest's #PF would exit. */
-	kvm_hpkvm_set_ops(on && npt_enabled ? &svm_hpkvm_ops : NULL);
+	kvm_hpkvm_set_ops(on ? &svm_hpkvm_ops : NULL,
+			  npt_enabled ? NULL : "CPU or kvm_amd: no nested paging");
 }
