@@ -18,6 +18,7 @@ IOMMU = {
     'amd-xapic': ['-device', 'amd-iommu,intremap=on,xtsup=off'],
     'none': [],
 }
+IOMMU_DEFAULT = 'intel'
 CPU_MODEL = 'EPYC,+x2apic'
 # CPUs 0 and 1 keep house; the others are there to be dedicated.
 HOUSEKEEPING = 2
@@ -53,7 +54,8 @@ def _has_tsc_deadline(qemu):
         return stream.read() == 'yes'
 
 
-def _kernel_arguments(options):
+def kernel_arguments(options):
+    """The kernel's command line: what any host of this kind wants."""
     words = ['console=ttyS0', 'loglevel=6', 'panic=-1', 'tsc=reliable',
              TSC_TOLERANCE, NO_TIMER_CHECK]
     if options.smp > HOUSEKEEPING:
@@ -77,8 +79,8 @@ def _share(tag, directory, readonly=False):
 def command_line(options, image, run_dir, shares):
     """The emulator's argv.
 
-    SHARES is a list of (tag, directory, read-only?); the share "run" is
-    always there.  The console goes to RUN_DIR/console.
+    SHARES is a list of (tag, directory, where in the host, read-only?); the
+    share "run" is always there.  The console goes to RUN_DIR/console.
     """
     qemu = paths.qemu()
     cpu = CPU_MODEL
@@ -90,16 +92,27 @@ def command_line(options, image, run_dir, shares):
             '-smp', str(options.smp), '-m', str(options.mem),
             '-serial', f'file:{run_dir}/console', '-monitor', 'none',
             '-kernel', paths.kernel(options.flavour), '-initrd', image,
-            '-append', _kernel_arguments(options)]
+            '-append', kernel_arguments(options)]
     if options.icount:
         argv += ['-accel', 'tcg,thread=single',
                  '-icount', 'shift=0,sleep=off']
     else:
         argv += ['-accel', 'tcg,thread=multi']
-    argv += IOMMU[options.iommu]
+    argv += IOMMU[options.iommu or IOMMU_DEFAULT]
     for device in options.device:
         argv += ['-device', device]
     argv += _share('run', run_dir)
-    for tag, directory, readonly in shares:
+    for tag, directory, _, readonly in shares:
         argv += _share(tag, directory, readonly)
     return argv + options.qemu_arg
+
+
+def environment(options):
+    """The emulator's environment: nothing of its own."""
+    del options
+    return dict(os.environ)
+
+
+def collect(run_dir, shares):
+    """9p has put everything in its place."""
+    del run_dir, shares

@@ -42,6 +42,10 @@ def qemu():
     return _find('HP_QEMU', 'qemu/qemu-system-x86_64', 'QEMU')
 
 
+def bochs():
+    return _find('HP_BOCHS', 'bochs/bochs', 'Bochs')
+
+
 def firmware():
     return _find('HP_FIRMWARE', 'firmware', 'the firmware directory')
 

@@ -14,7 +14,7 @@ import sys
 import tempfile
 import time
 
-from . import initramfs, machine, paths, verdict
+from . import bochs, initramfs, machine, paths, verdict
 
 # Statuses of our own, as timeout(1) and the shell have theirs.
 TIME_LIMIT = 124
@@ -58,14 +58,12 @@ def _say(text):
 
 def _populate(run_dir, options):
     """Fill the directory that the host sees as /host/run."""
-    shares = [('tests', os.path.join(paths.REPO, 'tests'), True)]
-    mounts = ['tests /host/tests']
+    shares = [('tests', os.path.join(paths.REPO, 'tests'), 'host/tests', True)]
     for index, spec in enumerate(options.share):
         directory, _, name = spec.partition(':')
         directory = os.path.abspath(directory)
         name = name or os.path.basename(directory)
-        shares.append((f'share{index}', directory, False))
-        mounts.append(f'share{index} /host/{name}')
+        shares.append((f'share{index}', directory, f'host/{name}', False))
     os.mkdir(os.path.join(run_dir, 'files'))
     shutil.copy(paths.guest_kernel(), os.path.join(run_dir, 'bzImage'))
     for source in options.file:
@@ -76,7 +74,8 @@ def _populate(run_dir, options):
         name, _, value = setting.partition('=')
         environment[name] = value
     for name, text in (
-            ('shares', ''.join(f'{line}\n' for line in mounts)),
+            ('shares', ''.join(f'{tag} /{mount} {"ro" if readonly else "rw"}\n'
+                               for tag, _, mount, readonly in shares)),
             ('environment', ''.join(f'{key}={shlex.quote(value)}\n'
                                     for key, value in environment.items())),
             ('command', shlex.join(options.command) + '\n')):
@@ -128,7 +127,7 @@ def _verdict(run_dir, in_time, limit, emulator_status):
     _say(f'the host ended ({_ending(emulator_status)}) before the command did; '
          'its last words:' if in_time
          else f'time limit of {limit} s reached; the last words of the host:')
-    for line in (_read(f'{run_dir}/qemu.log') + console).splitlines()[-10:]:
+    for line in (_read(f'{run_dir}/emulator.log') + console).splitlines()[-10:]:
         print(f'    {line}', file=sys.stderr)
     return HOST_DIED if in_time else TIME_LIMIT
 
@@ -137,16 +136,18 @@ def run(options):
     image = initramfs.build()
     run_dir = tempfile.mkdtemp(prefix='run-', dir=paths.work_dir())
     shares = _populate(run_dir, options)
-    argv = machine.command_line(options, image, run_dir, shares)
+    host = bochs if options.vmx else machine
+    argv = host.command_line(options, image, run_dir, shares)
     if options.verbose:
         _say(shlex.join(argv))
-    with open(f'{run_dir}/qemu.log', 'wb') as log:
+    with open(f'{run_dir}/emulator.log', 'wb') as log:
         process = subprocess.Popen(argv, stdin=subprocess.DEVNULL, stdout=log,
-                                   stderr=log)
+                                   stderr=log, env=host.environment(options))
     # Our own end, by whatever signal, is the emulator's end too.
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))
     try:
         in_time = _follow(process, run_dir, options.timeout)
+        host.collect(run_dir, shares)
         status = _verdict(run_dir, in_time, options.timeout,
                           process.returncode)
     finally:
