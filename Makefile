@@ -12,8 +12,14 @@ export HP_BUILD := $(abspath $(BUILDDIR))
 all: $(BUILDDIR)/build.ninja
 	@ninja -C $(BUILDDIR) --quiet
 
+# HOST=vmx runs it on a host with VMX, instead of SVM.
 demo: all
+ifeq ($(HOST),vmx)
+	@scripts/build $(BUILDDIR) bochs
+	@tests/demo/demo --vmx
+else
 	@tests/demo/demo
+endif
 
 # TESTS="suite or test names" runs only those.
 check: $(BUILDDIR)/build.ninja
@@ -36,7 +42,7 @@ distclean:
 	@rm -rf $(BUILDDIR)
 
 help:
-	@echo "make demo       build, then show a guest's VM exits with kvm and with hpkvm"
+	@echo "make demo       build, then show a guest's VM exits with kvm and with hpkvm; HOST=vmx on Intel's"
 	@echo "make check      build, then run every test; TESTS=... runs suites or tests by name"
 	@echo "make torture    build, then count interrupts under stress: COUNT=N of them at least, SEED=N"
 	@echo "make            build only"

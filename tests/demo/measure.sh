@@ -6,6 +6,8 @@
 #
 # Usage: measure.sh SECONDS SLEEPS NAME=ACCELERATOR...
 #
+# A host with VMX has no device to give away: it goes without.
+#
 # The load runs for SECONDS before the window of SLEEPS sleeps on every vCPU.
 
 . /host/tests/host/lib/vm.sh
@@ -17,6 +19,7 @@ DEVICE=0000:00:10.0
 BOOT_LIMIT=${BOOT_LIMIT:-180}
 settle=$1 sleeps=$2
 shift 2
+host=$(grep -owm1 'svm\|vmx' /proc/cpuinfo | head -n 1)
 
 die() {
 	echo "measure: $*" >&2
@@ -39,6 +42,7 @@ save_counters() {	# KVM's own statistics of each vCPU, for the record
 measure() {	# name, accelerator
 	results=/host/results/$1
 	mkdir -p "$results"
+	echo "$host" >"$results/host"
 	echo "$1: booting a guest with -accel $2"
 	exits_arm || die "the kernel cannot count exits (CONFIG_HIST_TRIGGERS)"
 	VM_ARGS=-no-shutdown
@@ -82,6 +86,7 @@ measure_device() {	# name, accelerator, VFIO device
 for run in "$@"; do
 	measure "${run%%=*}" "${run#*=}"
 done
+[ "$host" = svm ] || exit 0
 vfio_take $DEVICE || die "VFIO does not take the device $DEVICE"
 for run in "$@"; do
 	case ${run#*=} in

@@ -8,12 +8,11 @@ never fill a gap: what is missing is an error.
 import os
 import re
 
+from . import names
+
 ICR = 0x830
 EOI = 0x80b
 TIMER_MSRS = (0x6e0, 0x832, 0x838, 0x839, 0x83e)
-MSR_EXIT = 0x7c
-# What marks a window's begin and end: one of each.
-MARKS = (0x72, 0x81)
 
 
 class Incomplete(Exception):
@@ -59,8 +58,11 @@ class Run:
         self.irqs = {name: [int(count) for count in counts.split()]
                      for name, counts in
                      re.findall(r'^irq: (\w+)((?: \d+)+)', guest, re.M)}
-        self.device_exits = _histogram(_read(directory, 'device_exit'),
-                                       'exit_reason')
+        self.host = _read(directory, 'host').strip()
+        self.vendor = names.VENDORS[self.host]
+        # The VMX host has no device to give away.
+        self.device_exits = None if self.host == 'vmx' else _histogram(
+            _read(directory, 'device_exit'), 'exit_reason')
         self.log = _read(directory, 'log').strip()
         self.query = _read(directory, 'query-hpkvm').strip()
 
@@ -99,4 +101,4 @@ class Run:
     def device_cost(self):
         """Exits of 1000 interrupts of a device that is the guest's."""
         return sum(hits for (code,), hits in self.device_exits.items()
-                   if code not in MARKS)
+                   if code not in self.vendor.marks)

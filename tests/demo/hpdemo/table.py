@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 """Prints the two runs side by side."""
 
-from . import counts, names
+from . import names
 
 WIDTH = 26
 
@@ -52,9 +52,12 @@ def show(generic, hpkvm):
                    key=lambda code: -generic.reason(code) -
                    hpkvm.reason(code))
     for code in codes:
-        _counted(names.exit_name(code), generic.by_vcpu(code),
+        _counted(names.exit_name(generic.vendor, code), generic.by_vcpu(code),
                  hpkvm.by_vcpu(code))
-        if code == counts.MSR_EXIT:
+        # Under the last of them, if there is one for each direction.
+        if code in generic.vendor.msr and not [
+                other for other in codes[codes.index(code) + 1:]
+                if other in generic.vendor.msr]:
             _msr_rows(generic, hpkvm)
     print(line)
     _counted('all exits',
@@ -71,6 +74,7 @@ def show(generic, hpkvm):
         _row(title, what(generic) + [sum(what(generic))],
              what(hpkvm) + [sum(what(hpkvm))])
     print(line)
-    _total_only('exits per 1000 device IRQs', generic.device_cost(),
-                hpkvm.device_cost(), cpus)
+    if hpkvm.device_exits is not None:
+        _total_only('exits per 1000 device IRQs', generic.device_cost(),
+                    hpkvm.device_cost(), cpus)
     print()
