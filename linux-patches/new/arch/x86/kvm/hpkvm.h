@@ -130,13 +130,14 @@ static inline bool kvm_hpkvm_entry_stopped(struct kvm_vcpu *vcpu)
  * kvm_hpkvm_idt - the table that an interrupt of this CPU's goes through
  *
  * Any vCPU may run on a dedicated core.  What interrupts it there is the
- * host's vector or another guest's interrupt, never what @host_idt says.
+ * host's vector or another guest's interrupt, never what the host's table says.
+ *
+ * Return: its address, 0 if it is the host's.
  */
-static inline unsigned long kvm_hpkvm_idt(unsigned long host_idt)
+static inline unsigned long kvm_hpkvm_idt(void)
 {
 	return static_branch_unlikely(&kvm_hpkvm_key) &&
-	       __this_cpu_read(dedicated_cpu.gated) ? dedicated_cpu_idt() :
-						      host_idt;
+	       __this_cpu_read(dedicated_cpu.gated) ? dedicated_cpu_idt() : 0;
 }
 
 /*
@@ -191,7 +192,7 @@ static inline void kvm_hpkvm_demote(struct kvm_vcpu *vcpu, u32 reason) { }
 static inline bool kvm_hpkvm_enter(struct kvm_vcpu *vcpu) { return true; }
 static inline void kvm_hpkvm_exit(struct kvm_vcpu *vcpu) { }
 static inline bool kvm_hpkvm_entry_stopped(struct kvm_vcpu *vcpu) { return false; }
-static inline unsigned long kvm_hpkvm_idt(unsigned long host_idt) { return host_idt; }
+static inline unsigned long kvm_hpkvm_idt(void) { return 0; }
 static inline bool kvm_hpkvm_tsc_direct(struct kvm *kvm, u64 tsc) { return false; }
 static inline bool kvm_hpkvm_vm(struct kvm *kvm) { return false; }
 static inline bool kvm_hpkvm_can_bypass(void) { return false; }
