@@ -10,12 +10,15 @@
 #define VEC             0x40
 #define VEC_LOW         0x11            /* legal, though #AC's number */
 #define VEC_VIRTUAL     0x50
+#define VEC_SOFT        0x60
 #define VEC_NMI         2
 #define NMI_ICR         (APIC_ICR_SELF | APIC_ICR_NMI | APIC_ICR_ASSERT)
 
 /* volatile: written by interrupt handlers */
 static volatile unsigned hits, nmis, virtuals;
 static volatile uint64_t fired_tsc; /* volatile: the same */
+
+static volatile uint64_t returns_to;    /* volatile: the same */
 
 /* volatile: written by the guest while svm_run() runs it */
 static volatile unsigned ran, while_raised, after_lower;
@@ -33,6 +36,11 @@ static void on_virtual_irq(struct isr_frame *f)
 {
     (void)f;
     virtuals++;
+}
+
+static void on_return(struct isr_frame *f)
+{
+    returns_to = f->rip;
 }
 
 static void on_nmi(struct isr_frame *f)
@@ -118,6 +126,21 @@ static void guest_gp_on_hole(void)
 static void guest_int_on_hole(void)
 {
     asm volatile("mov %0, %%rsp; int $14" : : "r"(SVM_HOLE + 4096));
+}
+
+/* Two bytes, then three for the same, then CPUID's two. */
+static void guest_instructions(void)
+{
+    asm volatile("wrmsr; .byte 0x48; wrmsr; cpuid; nop"
+                 : : "a"(0), "d"(0), "c"(MSR_TSC_DEADLINE)
+                 : "rbx", "memory");
+    vmmcall();
+}
+
+/* Where an injected event is to return to. */
+static void guest_nothing(void)
+{
+    vmmcall();
 }
 
 static void guest_nmi(void)
@@ -276,6 +299,57 @@ static void nmi_intercept(void)
            "an NMI pending at VMRUN exits before the guest runs");
 }
 
+static void one_instruction(uint64_t want, uint64_t bytes, const char *name)
+{
+    uint64_t code = svm_run(), at = svm_get64(VMCB_RIP);
+    uint64_t next = svm_get64(VMCB_NEXT_RIP);
+
+    stgi();
+    tap_ok(code == want && next == at + bytes,
+           "%s: the next instruction is %lu bytes on (exit %lx, %ld)", name,
+           bytes, code, next - at);
+    svm_set64(VMCB_RIP, at + bytes);
+}
+
+/* A hypervisor need not decode what it intercepts (APM volume 2, 15.7.1). */
+static void next_rip(void)
+{
+    uint64_t code;
+
+    reset(guest_instructions);
+    svm_intercept_msr(MSR_TSC_DEADLINE, true);
+    svm_set32(VMCB_MISC1,
+              svm_get32(VMCB_MISC1) | INTERCEPT_MSR | INTERCEPT_CPUID);
+    one_instruction(EXIT_MSR, 2, "WRMSR");
+    one_instruction(EXIT_MSR, 3, "WRMSR with a prefix");
+    one_instruction(EXIT_CPUID, 2, "CPUID");
+    svm_intercept_msr(MSR_TSC_DEADLINE, false);
+
+    reset(guest_nmi);
+    svm_set32(VMCB_MISC1, svm_get32(VMCB_MISC1) | INTERCEPT_NMI);
+    code = svm_run();
+    tap_ok(code == EXIT_NMI && svm_get64(VMCB_NEXT_RIP) == 0,
+           "an NMI's exit has no next instruction");
+    stgi();
+}
+
+/* What an injected INT n, or INT3, pushes (APM volume 2, 15.20). */
+static void injected_return(uint32_t event, const char *name)
+{
+    uint64_t code;
+
+    reset(guest_spin);
+    returns_to = 0;
+    isr_set(event & 0xff, on_return);
+    svm_set64(VMCB_NEXT_RIP, (uintptr_t)guest_nothing);
+    svm_set64(VMCB_EVENTINJ, EVENT_VALID | event);
+    code = svm_run();
+    stgi();
+    isr_set(event & 0xff, NULL);
+    tap_ok(code == EXIT_VMMCALL && returns_to == (uintptr_t)guest_nothing,
+           "%s, injected, returns to the next instruction", name);
+}
+
 /*
  * Nothing but the passing of time happens in the guest after the injection:
  * the emulator leaves and enters its main loop without a new event.
@@ -401,7 +475,7 @@ static void virtual_and_physical(void)
 
 void guest_main(void)
 {
-    tap_plan(26);
+    tap_plan(32);
     isr_set(VEC, on_irq);
     isr_set(VEC_VIRTUAL, on_virtual_irq);
     isr_set(VEC_NMI, on_nmi);
@@ -424,6 +498,9 @@ void guest_main(void)
                 EVENT_VALID | EVENT_EXCEPTION | EVENT_ERROR_CODE | 13);
     other_event("INT 14", guest_int_on_hole, EVENT_VALID | EVENT_SOFT | 14);
     nmi_intercept();
+    next_rip();
+    injected_return(EVENT_SOFT | VEC_SOFT, "INT 0x60");
+    injected_return(EVENT_EXCEPTION | 3, "INT3");
     inject_once();
     deadline_is_raw();
     cr8();

@@ -19,7 +19,7 @@ enum {
     VMCB_TLB_CTL = 0x05c, VMCB_INT_CTL = 0x060, VMCB_INT_VECTOR = 0x064,
     VMCB_INT_STATE = 0x068, VMCB_EXIT_CODE = 0x070, VMCB_INFO1 = 0x078,
     VMCB_INFO2 = 0x080, VMCB_EXITINTINFO = 0x088, VMCB_NESTED_CTL = 0x090,
-    VMCB_EVENTINJ = 0x0a8, VMCB_NCR3 = 0x0b0,
+    VMCB_EVENTINJ = 0x0a8, VMCB_NCR3 = 0x0b0, VMCB_NEXT_RIP = 0x0c8,
     VMCB_ES = 0x400, VMCB_CS = 0x410, VMCB_SS = 0x420, VMCB_DS = 0x430,
     VMCB_GDTR = 0x460, VMCB_IDTR = 0x480, VMCB_EFER = 0x4d0, VMCB_CR4 = 0x548,
     VMCB_CR3 = 0x550, VMCB_CR0 = 0x558, VMCB_DR7 = 0x560, VMCB_DR6 = 0x568,
@@ -29,6 +29,7 @@ enum {
 /* Intercept bits of VMCB_MISC1 and VMCB_MISC2 */
 #define INTERCEPT_INTR          (1u << 0)
 #define INTERCEPT_NMI           (1u << 1)
+#define INTERCEPT_CPUID         (1u << 18)
 #define INTERCEPT_MSR           (1u << 28)
 #define INTERCEPT_SHUTDOWN      (1u << 31)
 #define INTERCEPT_VMRUN         (1u << 0)
@@ -41,6 +42,7 @@ enum {
 
 #define EXIT_INTR               0x60
 #define EXIT_NMI                0x61
+#define EXIT_CPUID              0x72
 #define EXIT_MSR                0x7c
 #define EXIT_VMMCALL            0x81
 #define EXIT_NPF                0x400
