@@ -14,7 +14,8 @@
 
 IRQS=${IRQS:-1500}
 ACCEL=hpkvm,cpus=2-3
-COUNTERS='hpkvm_kicks hpkvm_entry_stops hpkvm_entry_aborts hpkvm_captured'
+COUNTERS='hpkvm_kicks hpkvm_entry_stops hpkvm_entry_aborts hpkvm_captured
+	hpkvm_fast_ipis'
 # How many NMIs, and how many of them in the window: less than half of what was
 # seen.
 NMIS=4000
@@ -49,6 +50,7 @@ torture_disturbed window read-msr signal-vcpu
 ok "window: the host sent $NMIS NMIs, and more" counted hpkvm_kicks $NMIS
 ok "window: $HITS of them, and more, came while a VM entry was under way" \
 	counted hpkvm_entry_stops $HITS
+ok "window: it sent IPIs without C" counted hpkvm_fast_ipis 20
 
 # Interrupts of the one guest's come to the cores while the other runs there.
 torture_begin owner $ACCEL 2 irqs="$IRQS"

@@ -118,15 +118,18 @@ u32 kvm_hpkvm_features(void)
  */
 int kvm_hpkvm_enable(struct kvm *kvm, u64 features)
 {
-	int ret = 0;
+	int ret;
 
 	if (!features || (features & ~(u64)kvm_hpkvm_features()))
 		return -EINVAL;
 
 	mutex_lock(&kvm->lock);
-	if (kvm->created_vcpus) {
+	if (kvm->created_vcpus)
 		ret = -EBUSY;
-	} else {
+	else
+		ret = kvm_hpkvm_ipi_init(kvm, hpkvm_ops->fast_ipi &&
+					 features & KVM_HPKVM_F_DIRECT_IPI);
+	if (!ret) {
 		kvm->arch.hpkvm_features = features;
 		kvm_set_apicv_inhibit(kvm, APICV_INHIBIT_REASON_HPKVM);
 	}
@@ -515,6 +518,7 @@ static void promote(struct kvm_vcpu *vcpu)
 	open_all(vcpu, true);
 	/* A sender that sees this finds the core's local APIC ready. */
 	smp_store_release(&h->passthrough, true);
+	kvm_hpkvm_ipi_add(vcpu);
 	kvm_hpkvm_irq_promoted(vcpu);
 
 	++vcpu->stat.hpkvm_promotions;
@@ -584,6 +588,7 @@ void __kvm_hpkvm_demote(struct kvm_vcpu *vcpu, u32 reason)
 	WRITE_ONCE(h->passthrough, false);
 	WRITE_ONCE(h->reason, reason);
 	kvm_hpkvm_irq_demote(vcpu);
+	kvm_hpkvm_ipi_del(vcpu);
 	synchronize_rcu();
 
 	smp_call_function_single(h->cpu, snapshot_call, &call, 1);
@@ -808,6 +813,7 @@ bool kvm_hpkvm_enter(struct kvm_vcpu *vcpu)
 		return false;
 	}
 
+	kvm_hpkvm_ipi_enter(vcpu);
 	refresh_traps(vcpu, d->aside);
 	if (vcpu->arch.hpkvm.gate_shut)
 		return true;
@@ -839,6 +845,7 @@ void kvm_hpkvm_exit(struct kvm_vcpu *vcpu)
 	dedicated_cpu_set_gate(DEDICATED_GATE_SHUT);
 	end_window(vcpu, d);
 
+	kvm_hpkvm_ipi_exit(vcpu);
 	vcpu->stat.hpkvm_direct_sent = atomic64_read(&h->direct_sent);
 	vcpu->stat.hpkvm_kicks = (u32)atomic_read(&d->nmi_sent) -
 				 h->kicks_before;
@@ -1220,6 +1227,7 @@ void kvm_hpkvm_vcpu_destroy(struct kvm_vcpu *vcpu)
 	if (h->passthrough) {
 		WRITE_ONCE(h->passthrough, false);
 		kvm_hpkvm_irq_demote(vcpu);
+		kvm_hpkvm_ipi_del(vcpu);
 		synchronize_rcu();
 	}
 	unlease(vcpu);

@@ -18,6 +18,7 @@
 /*
  * struct kvm_hpkvm_ops - what differs between VMX and SVM
  * @features: KVM_HPKVM_F_* that this CPU can do
+ * @fast_ipi: the guest's ICR writes can be done in assembly
  * @set_passthrough: switch interception of external interrupts and of
  *	what F_DIRECT_HLT names; the vCPU is loaded and not running
  * @open_msr: let the guest @read and @write an MSR without an exit
@@ -27,6 +28,7 @@
  */
 struct kvm_hpkvm_ops {
 	u32 features;
+	bool fast_ipi;
 	void (*set_passthrough)(struct kvm_vcpu *vcpu, bool on);
 	void (*open_msr)(struct kvm_vcpu *vcpu, u32 msr, bool read, bool write);
 	void (*trap_cr8)(struct kvm_vcpu *vcpu, bool trap);
@@ -53,6 +55,13 @@ bool __kvm_hpkvm_set_deadline(struct kvm_vcpu *vcpu, u64 data);
 bool __kvm_hpkvm_get_deadline(struct kvm_vcpu *vcpu, u64 *data);
 bool kvm_hpkvm_enter(struct kvm_vcpu *vcpu);
 void kvm_hpkvm_exit(struct kvm_vcpu *vcpu);
+
+int kvm_hpkvm_ipi_init(struct kvm *kvm, bool fast);
+void kvm_hpkvm_ipi_destroy(struct kvm *kvm);
+void kvm_hpkvm_ipi_add(struct kvm_vcpu *vcpu);
+void kvm_hpkvm_ipi_del(struct kvm_vcpu *vcpu);
+void kvm_hpkvm_ipi_enter(struct kvm_vcpu *vcpu);
+void kvm_hpkvm_ipi_exit(struct kvm_vcpu *vcpu);
 
 void __kvm_hpkvm_irq_add(struct kvm_kernel_irqfd *irqfd);
 void __kvm_hpkvm_irq_del(struct kvm_kernel_irqfd *irqfd);
@@ -184,6 +193,7 @@ static inline bool kvm_hpkvm_irq_route(struct kvm *kvm, unsigned int host_irq)
 
 #else /* !CONFIG_KVM_HPKVM */
 
+static inline void kvm_hpkvm_ipi_destroy(struct kvm *kvm) { }
 static inline void kvm_hpkvm_vcpu_create(struct kvm_vcpu *vcpu) { }
 static inline void kvm_hpkvm_vcpu_destroy(struct kvm_vcpu *vcpu) { }
 static inline bool kvm_hpkvm_passthrough(struct kvm_vcpu *vcpu) { return false; }

@@ -77,6 +77,12 @@ bool hpkvm_fault_drop(struct kvm_vcpu *vcpu, enum hpkvm_fault_point point,
 	return !atomic_dec_if_positive(&drop_in[point]);
 }
 
+/* hpkvm_fault_armed - is a mistake to be made at @point? */
+bool hpkvm_fault_armed(enum hpkvm_fault_point point)
+{
+	return atomic_read(&drop_in[point]) || atomic_read(&double_in[point]);
+}
+
 /**
  * hpkvm_fault_again - the vector to be delivered a second time now
  * @vcpu: a vCPU in passthrough, on its core, about to enter the guest

@@ -37,6 +37,7 @@ void hpkvm_fault_exit(void);
 bool hpkvm_fault_drop(struct kvm_vcpu *vcpu, enum hpkvm_fault_point point,
 		      u8 vector);
 u8 hpkvm_fault_again(struct kvm_vcpu *vcpu);
+bool hpkvm_fault_armed(enum hpkvm_fault_point point);
 
 #else
 
@@ -45,6 +46,11 @@ static inline void hpkvm_fault_exit(void) { }
 
 static inline bool hpkvm_fault_drop(struct kvm_vcpu *vcpu,
 				    enum hpkvm_fault_point point, u8 vector)
+{
+	return false;
+}
+
+static inline bool hpkvm_fault_armed(enum hpkvm_fault_point point)
 {
 	return false;
 }

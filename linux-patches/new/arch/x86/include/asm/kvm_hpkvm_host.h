@@ -16,6 +16,41 @@ struct kvm_vcpu;
 struct task_struct;
 
 /*
+ * struct hpkvm_ipi_target - a vCPU in passthrough, as its VM's senders see it
+ * @apicid: of its core
+ * @captured: dedicated_cpu's of its core
+ * @handled: vectors whose EOI somebody waits for
+ */
+struct hpkvm_ipi_target {
+	u32 apicid;
+	const unsigned long *captured;
+	const unsigned long *handled;
+};
+
+/* As many as a cluster-logical destination can name. */
+#define HPKVM_IPI_TARGETS	16
+
+/*
+ * struct hpkvm_ipi_sender - for the code that sends IPIs right after an exit
+ * @map: the VM's, or NULL to have C do it
+ * @self: the vCPU's APIC ID
+ * @busy: that code is using the map
+ * @icr: what the guest wrote to its ICR last
+ * @sent: how many of its ICR writes never got to C
+ * @seen: how many of @sent are in the statistics
+ * @targets: of the ICR write that is under way
+ */
+struct hpkvm_ipi_sender {
+	struct hpkvm_ipi_target **map;
+	u32 self;
+	u8 busy;
+	u64 icr;
+	u64 sent;
+	u64 seen;
+	struct hpkvm_ipi_target *targets[HPKVM_IPI_TARGETS];
+};
+
+/*
  * struct kvm_vcpu_hpkvm - a vCPU's dedicated core
  * @cpu: the bound host CPU, -1 if unbound
  * @passthrough: the guest drives the core's local APIC; read by senders under
@@ -32,7 +67,9 @@ struct task_struct;
  * @vendor: for the vendor's set_passthrough()
  * @task: whose affinity unbind restores to @affinity
  * @kicks_before: the core's count of NMIs at bind
- * @direct_sent: physical IPIs that other CPUs sent to the core
+ * @ipi: sends to other vCPUs' cores
+ * @ipi_target: is what those send to
+ * @direct_sent: physical IPIs that other CPUs sent to the core, by C
  * @fault_vector: hpkvm_fault.c delivers it once more, 0 if none
  *
  * All but @direct_sent and @fault_vector is written by the vCPU's thread, with
@@ -53,6 +90,8 @@ struct kvm_vcpu_hpkvm {
 	struct task_struct *task;
 	cpumask_var_t affinity;
 	u32 kicks_before;
+	struct hpkvm_ipi_sender ipi;
+	struct hpkvm_ipi_target ipi_target;
 	atomic64_t direct_sent;
 #ifdef CONFIG_KVM_HPKVM_FAULTS
 	u8 fault_vector;

@@ -122,7 +122,7 @@ void svm_hpkvm_cancel_entry(struct kvm_vcpu *vcpu)
 	control->event_inj = 0;
 }
 
-static const struct kvm_hpkvm_ops svm_hpkvm_ops = {
+static struct kvm_hpkvm_ops svm_hpkvm_ops = {
 	.features		= KVM_HPKVM_F_ALL,
 	.set_passthrough	= svm_hpkvm_set_passthrough,
 	.open_msr		= svm_hpkvm_open_msr,
@@ -131,6 +131,8 @@ static const struct kvm_hpkvm_ops svm_hpkvm_ops = {
 
 void svm_hpkvm_setup(bool on)
 {
+	/* Without it the assembly would have to decode the instruction. */
+	svm_hpkvm_ops.fast_ipi = nrips;
 	/* Without nested paging the guest's #PF would exit. */
 	kvm_hpkvm_set_ops(on ? &svm_hpkvm_ops : NULL,
 			  npt_enabled ? NULL : "CPU or kvm_amd: no nested paging");

@@ -43,6 +43,7 @@ static void vmx_hpkvm_on(struct kvm_vcpu *vcpu)
 	secondary_off = secondary & (hlt ? SECONDARY_EXEC_PAUSE_LOOP_EXITING : 0);
 	vcpu->arch.hpkvm.vendor = (u64)secondary_off << 32 | exec_off;
 
+	vmcs_writel(HOST_RIP, (unsigned long)vmx_hpkvm_vmexit);
 	pin_controls_clearbit(vmx, PIN_BASED_EXT_INTR_MASK);
 	vm_exit_controls_clearbit(vmx, VM_EXIT_ACK_INTR_ON_EXIT);
 	secondary_exec_controls_set(vmx, secondary & ~(secondary_off |
@@ -74,6 +75,7 @@ static void vmx_hpkvm_off(struct kvm_vcpu *vcpu)
 					 vendor >> 32);
 	vm_exit_controls_setbit(vmx, VM_EXIT_ACK_INTR_ON_EXIT);
 	pin_controls_setbit(vmx, PIN_BASED_EXT_INTR_MASK);
+	vmcs_writel(HOST_RIP, (unsigned long)vmx_vmexit);
 
 	/* All x2APIC MSRs are closed by now: open what stock KVM would. */
 	vmx->x2apic_msr_bitmap_mode = 0;
@@ -149,6 +151,7 @@ void vmx_hpkvm_abandon_entry(struct kvm_vcpu *vcpu)
 
 static const struct kvm_hpkvm_ops vmx_hpkvm_ops = {
 	.features		= KVM_HPKVM_F_ALL,
+	.fast_ipi		= true,
 	.set_passthrough	= vmx_hpkvm_set_passthrough,
 	.open_msr		= vmx_hpkvm_open_msr,
 	.trap_cr8		= vmx_hpkvm_trap_cr8,

@@ -1,0 +1,115 @@
+/* SPDX-License-Identifier: GPL-2.0-only */
+/*
+ * KVM dedicated cores on VMX: __vmx_vcpu_run() with the IPI fast path.
+ *
+ * The same source as for every other vCPU, assembled once more with code right
+ * behind the VM exit that may run the guest again.  An NMI that comes meanwhile
+ * sets the preemption timer to 0, as everywhere between kvm_hpkvm_enter() and
+ * kvm_hpkvm_exit(), and the next entry exits at once.
+ *
+ * It must leave the VMCS as C would have left it after an emulated WRMSR.
+ */
+#include <linux/linkage.h>
+#include <asm/asm.h>
+#include <asm/kvm_vcpu_regs.h>
+#include <asm/nospec-branch.h>
+#include <uapi/asm/processor-flags.h>
+#include <uapi/asm/vmx.h>
+#include "kvm-asm-offsets.h"
+
+#include "../hpkvm_ipi_send.S"
+
+#define GUEST(reg)	(VMX_vcpu_arch_regs + __VCPU_REGS_##reg * 8)
+
+/* \field of the VMCS to RDX; clobbers nothing else but flags. */
+.macro VMX_HPKVM_READ field:req
+	mov	$\field, %edx
+	vmread	%rdx, %rdx
+.endm
+
+/* All registers but RSP are the guest's; @regs, @flags and @vmx are on the stack. */
+.macro VMX_HPKVM_AFTER_EXIT
+	cmp	$HPKVM_ICR_MSR, %ecx
+	jne	.Lvmx_exit\@
+	push	%rax
+	mov	3 * 8(%rsp), %rax
+	pop	GUEST(RAX)(%rax)
+	mov	%rdx, GUEST(RDX)(%rax)
+	cmpq	$0, VMX_hpkvm_ipi + HPKVM_IPI_SENDER_map(%rax)
+	je	.Lvmx_restore_rdx\@
+
+	VMX_HPKVM_READ HPKVM_VMX_EXIT_REASON
+	cmp	$EXIT_REASON_MSR_WRITE, %edx
+	jne	.Lvmx_restore_rdx\@
+	/* A single step would have to be reported. */
+	VMX_HPKVM_READ HPKVM_VMX_RFLAGS
+	test	$X86_EFLAGS_TF, %edx
+	jnz	.Lvmx_restore_rdx\@
+	/* So would have a wrap of a RIP of 32 bits. */
+	VMX_HPKVM_READ HPKVM_VMX_RIP
+	cmp	$-16, %edx
+	jae	.Lvmx_restore_rdx\@
+
+	mov	%rbx, GUEST(RBX)(%rax)
+	mov	%rcx, GUEST(RCX)(%rax)
+	mov	%rsi, GUEST(RSI)(%rax)
+	mov	%rdi, GUEST(RDI)(%rax)
+	mov	%r8,  GUEST(R8)(%rax)
+	mov	%r9,  GUEST(R9)(%rax)
+	mov	%r10, GUEST(R10)(%rax)
+	mov	%r11, GUEST(R11)(%rax)
+	mov	%rax, %rbx
+	mov	GUEST(RAX)(%rbx), %ecx
+	mov	GUEST(RDX)(%rbx), %edx
+	HPKVM_SEND_IPI VMX_hpkvm_ipi .Lvmx_restore\@
+
+	/* What the guest would read from its ICR, and the next instruction. */
+	mov	GUEST(RAX)(%rbx), %ecx
+	mov	GUEST(RDX)(%rbx), %edx
+	mov	%ecx, VMX_hpkvm_ipi + HPKVM_IPI_SENDER_icr(%rbx)
+	mov	%edx, VMX_hpkvm_ipi + HPKVM_IPI_SENDER_icr + 4(%rbx)
+	VMX_HPKVM_READ HPKVM_VMX_INSTRUCTION_LEN
+	mov	$HPKVM_VMX_RIP, %ecx
+	vmread	%rcx, %rsi
+	add	%rdx, %rsi
+	vmwrite	%rsi, %rcx
+	VMX_HPKVM_READ HPKVM_VMX_INTERRUPTIBILITY
+	test	$HPKVM_VMX_SHADOW, %edx
+	jz	.Lvmx_no_shadow\@
+	and	$~HPKVM_VMX_SHADOW, %edx
+	mov	$HPKVM_VMX_INTERRUPTIBILITY, %ecx
+	vmwrite	%rdx, %rcx
+.Lvmx_no_shadow\@:
+	mov	GUEST(RAX)(%rbx), %rax
+	mov	GUEST(RCX)(%rbx), %rcx
+	mov	GUEST(RDX)(%rbx), %rdx
+	mov	GUEST(RSI)(%rbx), %rsi
+	mov	GUEST(RDI)(%rbx), %rdi
+	mov	GUEST(R8)(%rbx),  %r8
+	mov	GUEST(R9)(%rbx),  %r9
+	mov	GUEST(R10)(%rbx), %r10
+	mov	GUEST(R11)(%rbx), %r11
+	mov	GUEST(RBX)(%rbx), %rbx
+	CLEAR_CPU_BUFFERS
+	jmp	.Lvmresume
+
+.Lvmx_restore\@:
+	mov	%rbx, %rax
+	mov	GUEST(RBX)(%rax), %rbx
+	mov	GUEST(RCX)(%rax), %rcx
+	mov	GUEST(RSI)(%rax), %rsi
+	mov	GUEST(RDI)(%rax), %rdi
+	mov	GUEST(R8)(%rax),  %r8
+	mov	GUEST(R9)(%rax),  %r9
+	mov	GUEST(R10)(%rax), %r10
+	mov	GUEST(R11)(%rax), %r11
+.Lvmx_restore_rdx\@:
+	mov	GUEST(RDX)(%rax), %rdx
+	mov	GUEST(RAX)(%rax), %rax
+.Lvmx_exit\@:
+.endm
+
+#define __vmx_vcpu_run	__vmx_hpkvm_vcpu_run
+#define vmx_vmexit	vmx_hpkvm_vmexit
+#define VMX_AFTER_EXIT	VMX_HPKVM_AFTER_EXIT
+#include "vmenter.S"
