@@ -6,7 +6,7 @@
 BUILDDIR ?= build
 export HP_BUILD := $(abspath $(BUILDDIR))
 
-.PHONY: all demo check torture clean distclean help
+.PHONY: all demo check torture bench-micro clean distclean help
 .NOTPARALLEL:
 
 all: $(BUILDDIR)/build.ninja
@@ -31,6 +31,10 @@ SEED ?= 1
 torture: all
 	@tests/e2e/torture $(HP_BUILD) $(COUNT) $(SEED)
 
+# Instructions per operation of a guest, hypervisor by hypervisor.
+bench-micro: all
+	@tests/bench/bench-micro
+
 $(BUILDDIR)/build.ninja:
 	@./configure --builddir=$(BUILDDIR)
 
@@ -45,6 +49,7 @@ help:
 	@echo "make demo       build, then show a guest's VM exits with kvm and with hpkvm; HOST=vmx on Intel's"
 	@echo "make check      build, then run every test; TESTS=... runs suites or tests by name"
 	@echo "make torture    build, then count interrupts under stress: COUNT=N of them at least, SEED=N"
+	@echo "make bench-micro  build, then count the instructions of a guest's operations"
 	@echo "make            build only"
 	@echo "make clean      remove what was built; make distclean: sources and configuration too"
 	@echo "./configure --help    other sources, another build directory (BUILDDIR=...), QEMU only"

@@ -7,10 +7,12 @@
  * A cost is in ticks of the TSC. Under the emulator's -icount that is
  * instructions, of the guest and of all hypervisors below it; elsewhere it means
  * nothing. Where an interrupt comes at the end, the cost is up to the first
- * instructions of its handler.
+ * instructions of its handler, on whatever CPU. With more than one CPU, IPIs are
+ * sent, too: to a CPU that spins, to one that halts, to one that answers, and to
+ * all.
  *
  * Parameters (-append):
- *   passes=N       all of that, with about a second of nothing after it (1)
+ *   passes=N       all of that, with about a second of nothing in between (1)
  *   device_only=1  nothing but the interrupts of an edu device
  *
  * The window's marks are those of tests/guest/linux/load.h, which
@@ -26,10 +28,15 @@
 #define WINDOW_BEGIN    0x48504b01u
 #define WINDOW_END      0x48504b02u
 #define VECTOR          0x51
+#define IPI_VECTOR      0x62
+#define ECHO_VECTOR     0x63
 #define DELAY_PORT      0x80    /* a write exits to the VMM, and does nothing */
 #define FAR             (1ull << 40)
+#define SOON            20000
+#define FAR_ENOUGH      200000
 #define A_SECOND        1000000000ull
 #define CPUID_1_ECX_TSC_DEADLINE        (1u << 24)
+#define CPUID_1_ECX_HYPERVISOR          (1u << 31)
 
 static struct edu edu;
 static bool have_edu, device_only;
@@ -44,10 +51,51 @@ static void handler(struct isr_frame *f)
     apic_eoi();
 }
 
+/* Of CPUs that are sent IPIs. */
+static volatile unsigned seen, halting;
+static volatile uint64_t seen_at;
+static volatile bool halt;
+static unsigned n_cpus;
+
+static void on_ipi(struct isr_frame *f)
+{
+    (void)f;
+    seen_at = rdtsc();
+    __atomic_fetch_add(&seen, 1, __ATOMIC_SEQ_CST);
+    apic_eoi();
+}
+
+static void on_echo(struct isr_frame *f)
+{
+    (void)f;
+    apic_icr(cpu_apic_id(0), APIC_ICR_ASSERT | VECTOR);
+    apic_eoi();
+}
+
+static void other_cpu(unsigned index)
+{
+    (void)index;
+    irq_enable();
+    for (;;) {
+        if (halt) {
+            irq_disable();
+            halting = 1;
+            irq_enable_and_hlt();
+        } else {
+            cpu_pause();
+        }
+    }
+}
+
 static void hypercall(uint64_t nr)
 {
     uint64_t rax = nr;
+    uint32_t regs[4];
 
+    cpuid(1, 0, regs);
+    if (!(regs[2] & CPUID_1_ECX_HYPERVISOR)) {
+        return;
+    }
     asm volatile("vmmcall" : "+a"(rax) : "b"(0ull) : "memory");
 }
 
@@ -97,6 +145,65 @@ static uint64_t do_self_icr(void)
     return await_handler(before);
 }
 
+/* The first of the others, by its physical and by its logical ID. */
+static uint64_t ipi(uint32_t dest, uint32_t icr, unsigned targets)
+{
+    unsigned want = seen + targets;
+
+    apic_icr(dest, APIC_ICR_ASSERT | icr | IPI_VECTOR);
+    while (seen != want) {
+        cpu_pause();
+    }
+    return seen_at;
+}
+
+static uint64_t do_ipi(void)
+{
+    return ipi(cpu_apic_id(1), 0, 1);
+}
+
+static uint64_t do_ipi_logical(void)
+{
+    uint32_t id = cpu_apic_id(1);
+
+    return ipi((id >> 4) << 16 | 1u << (id & 15), APIC_ICR_LOGICAL, 1);
+}
+
+static uint64_t do_ipi_group(void)
+{
+    uint32_t mask = 0;
+
+    for (unsigned i = 1; i < n_cpus; i++) {
+        mask |= 1u << cpu_apic_id(i);
+    }
+    return ipi(mask, APIC_ICR_LOGICAL, n_cpus - 1);
+}
+
+static uint64_t do_ipi_others(void)
+{
+    return ipi(0, APIC_ICR_OTHERS, n_cpus - 1);
+}
+
+static uint64_t do_round_trip(void)
+{
+    unsigned before = taken;
+
+    apic_icr(cpu_apic_id(1), APIC_ICR_ASSERT | ECHO_VECTOR);
+    return await_handler(before);
+}
+
+static uint64_t do_eoi(void)
+{
+    apic_eoi();
+    return rdtsc();
+}
+
+static uint64_t do_arm_count(void)
+{
+    apic_write(APIC_TMICT, UINT32_MAX);
+    return rdtsc();
+}
+
 static uint64_t do_arm_deadline(void)
 {
     wrmsr(MSR_TSC_DEADLINE, rdtsc() + FAR);
@@ -135,7 +242,16 @@ static uint64_t do_device(void)
     return at;
 }
 
-/* What the timer is late for one that halts: its cost starts when it is due. */
+/* What the timer is late: its cost starts when it is due. */
+static uint64_t run_until(uint64_t due)
+{
+    unsigned before = taken;
+
+    wrmsr(MSR_TSC_DEADLINE, due);
+    return await_handler(before);
+}
+
+/* The same for one that halts. */
 static uint64_t halt_until(uint64_t due)
 {
     irq_disable();
@@ -153,14 +269,21 @@ static const struct {
     { "cr8-write", do_cr8 },
     { "self-ipi", do_self_ipi },
     { "self-icr", do_self_icr },
+    { "eoi", do_eoi },
     { "deadline-arm", do_arm_deadline },
     { "deadline-disarm", do_disarm_deadline },
     { "deadline-past", do_past_deadline },
     { "tmcct-read", do_read_lapic },
     { "device-msi", do_device },
+    { "ipi", do_ipi },
+    { "ipi-logical", do_ipi_logical },
+    { "ipi-group", do_ipi_group },
+    { "ipi-others", do_ipi_others },
+    { "ipi-round-trip", do_round_trip },
 };
 
 #define N_OPERATIONS (sizeof(operations) / sizeof(operations[0]))
+#define FIRST_IPI    (N_OPERATIONS - 5)
 
 static uint64_t cheapest(uint64_t (*once)(void))
 {
@@ -175,47 +298,99 @@ static uint64_t cheapest(uint64_t (*once)(void))
     return least;
 }
 
-static uint64_t cheapest_halt(void)
+static uint64_t cheapest_until(uint64_t (*until)(uint64_t due), uint64_t in)
 {
     uint64_t least = UINT64_MAX;
 
     for (unsigned i = 0; i < TIMES; i++) {
-        uint64_t due = rdtsc() + 200000;
-        uint64_t cost = halt_until(due) - due;
+        uint64_t due = rdtsc() + in;
+        uint64_t cost = until(due) - due;
 
         least = cost < least ? cost : least;
     }
     return least;
 }
 
-static bool wanted(uint64_t (*once)(void))
+/* To a CPU that has had the time to halt. */
+static uint64_t cheapest_ipi_to_halted(void)
 {
-    return once == do_device ? have_edu : !device_only;
+    uint64_t least = UINT64_MAX;
+
+    halt = true;
+    for (unsigned i = 0; i < TIMES; i++) {
+        uint64_t start, cost;
+
+        while (!halting) {
+            cpu_pause();
+        }
+        halting = 0;
+        start = rdtsc() + SOON;
+        while (rdtsc() < start) {
+            cpu_pause();
+        }
+        start = rdtsc();
+        cost = do_ipi() - start;
+        least = cost < least ? cost : least;
+    }
+    halt = false;
+    return least;
+}
+
+/* With a timer that counts, whose mode costs a write to LVTT. */
+static uint64_t cheapest_arm_count(void)
+{
+    uint64_t cost;
+
+    apic_write(APIC_LVTT, APIC_LVT_MASKED | VECTOR);
+    apic_write(APIC_TDCR, APIC_TDCR_BY_1);
+    cost = cheapest(do_arm_count);
+    apic_write(APIC_TMICT, 0);
+    apic_write(APIC_LVTT, APIC_LVT_TSC_DEADLINE | VECTOR);
+    return cost;
+}
+
+static bool wanted(unsigned i)
+{
+    if (i >= FIRST_IPI) {
+        return n_cpus > 1 && !device_only;
+    }
+    return operations[i].once == do_device ? have_edu : !device_only;
 }
 
 static void pass(void)
 {
-    uint64_t cost[N_OPERATIONS], halt = 0;
+    uint64_t cost[N_OPERATIONS], fire = 0, wake = 0, count = 0, halted = 0;
     uint32_t regs[4];
 
     cpuid(WINDOW_BEGIN, 0, regs);
     for (unsigned i = 0; i < N_OPERATIONS; i++) {
-        if (wanted(operations[i].once)) {
+        if (wanted(i)) {
             cost[i] = cheapest(operations[i].once);
         }
     }
     if (!device_only) {
-        halt = cheapest_halt();
+        wake = cheapest_until(halt_until, FAR_ENOUGH);
     }
     hypercall(WINDOW_END);
 
+    /* What exits, or leaves another CPU to itself, on some hypervisor only. */
+    if (n_cpus > 1 && !device_only) {
+        fire = cheapest_until(run_until, FAR_ENOUGH);
+        count = cheapest_arm_count();
+        halted = cheapest_ipi_to_halted();
+    }
+
     for (unsigned i = 0; i < N_OPERATIONS; i++) {
-        if (wanted(operations[i].once)) {
+        if (wanted(i)) {
             print("micro: %s %lu\n", operations[i].name, cost[i]);
         }
     }
+    if (n_cpus > 1 && !device_only) {
+        print("micro: timer-fire %lu\nmicro: count-arm %lu\n"
+              "micro: ipi-halted %lu\n", fire, count, halted);
+    }
     if (!device_only) {
-        print("micro: halt-wake %lu\n", halt);
+        print("micro: halt-wake %lu\n", wake);
     }
 }
 
@@ -235,15 +410,22 @@ void guest_main(void)
         edu_use_msi(&edu, VECTOR, cpu_apic_id(0));
     }
     isr_set(VECTOR, handler);
+    isr_set(IPI_VECTOR, on_ipi);
+    isr_set(ECHO_VECTOR, on_echo);
+    n_cpus = cpu_count();
+    if (n_cpus > 1 && !smp_start(other_cpu)) {
+        print("Bail out! not all CPUs came up\n");
+        return;
+    }
     apic_write(APIC_LVTT, APIC_LVT_TSC_DEADLINE | VECTOR);
     irq_enable();
-    for (uint64_t i = 0; i < passes; i++) {
-        uint64_t end;
+    pass();
+    for (uint64_t i = 1; i < passes; i++) {
+        uint64_t end = rdtsc() + A_SECOND;
 
-        pass();
-        end = rdtsc() + A_SECOND;
         while (rdtsc() < end) {
             cpu_pause();
         }
+        pass();
     }
 }
