@@ -8,12 +8,16 @@
 #   NICS   PCI addresses, words DRIVER=ADDRESS; each is tried alone, with DISK.
 #          Of igbvf it is the physical function's, which stays with the host
 #   DISK   PCI address of an NVMe controller
+#   VM_SMP vCPUs of the guest                              (2)
 
 . /host/tests/host/lib/tap.sh
 . /host/tests/host/lib/vm.sh
 . /host/tests/host/lib/exits.sh
 . /host/tests/host/lib/vfio.sh
 
+VM_SMP=${VM_SMP:-2}
+CORES=$(seq 2 $((VM_SMP + 1)))
+ACCEL=hpkvm,cpus=2-$((VM_SMP + 1))
 SECONDS_OF_TRAFFIC=8
 BOOT=180
 
@@ -82,7 +86,8 @@ traffic() {	# title, accelerator, device, NIC
 		vm_done guest $BOOT '^traffic: net connected'
 	if [ "$3" = vfio-hp-pci ]; then
 		# A queue pair of the disk's for each vCPU, and the NIC's.
-		ok "$_title: interrupts go to cores" some_direct guest 3
+		ok "$_title: interrupts go to cores" \
+			some_direct guest $((VM_SMP + 1))
 	fi
 	ok "$_title: the guest does its work" \
 		vm_done guest 60 '^traffic: disk'
@@ -113,7 +118,7 @@ for nic in $given; do
 	traffic "$driver, generic" kvm vfio-pci "$address"
 	ok "$driver, generic: an exit at least for each interrupt" \
 		[ "$exits" -ge "$irqs" ]
-	traffic "$driver, hpkvm" hpkvm,cpus=2-3 vfio-hp-pci "$address"
+	traffic "$driver, hpkvm" "$ACCEL" vfio-hp-pci "$address"
 	ok "$driver, hpkvm: there were interrupts" [ "$irqs" -ge 1000 ]
 	# Not one in a hundred, whatever else interrupted.
 	ok "$driver, hpkvm: no exits for interrupts" \
@@ -122,19 +127,20 @@ done
 # The disk comes and goes while the guest runs, by PCIe's own hot-plug.
 VM_ARGS="-global ICH9-LPC.acpi-pci-hotplug-with-bridge-support=off
 	-device pcie-root-port,id=rp0,chassis=1"
-vm_start guest hpkvm,cpus=2-3 forever
+vm_start guest "$ACCEL" forever
 ok "plug: the guest boots" vm_wait_for guest $BOOT 'guest: alive'
 for round in 1 2; do
 	vm_ask guest '{"execute":"device_add","arguments":
 		{"driver":"vfio-hp-pci","host":"'"$DISK"'","bus":"rp0",
 		 "id":"disk","irte":"on"}}' | sed 's/^/# /'
-	ok "plug $round: its interrupts go to cores" some_direct guest 3
+	ok "plug $round: its interrupts go to cores" \
+		some_direct guest $((VM_SMP + 1))
 	vm_ask guest '{"execute":"device_del","arguments":{"id":"disk"}}' |
 		sed 's/^/# /'
 	ok "plug $round: it goes" has_no_device guest
 done
 ok "plug: the guest moves on" vm_moves_on guest
 vm_kill guest
-for core in 2 3; do
+for core in $CORES; do
 	ok "core $core serves the host afterwards" "$FILES/core-check" $core
 done
