@@ -38,8 +38,7 @@ comes_to_its_end() {	# name
 
 # Of a guest that goes on.
 fast_ipis() {	# test of their number
-	_sent=$(cat /sys/kernel/debug/kvm/*/hpkvm_fast_ipis |
-		awk '{ sum += $1 } END { print sum + 0 }')
+	_sent=$(kvm_counter hpkvm_fast_ipis)
 	echo "$_sent"
 	# shellcheck disable=SC2086  # an operator and a number
 	test "$_sent" $1

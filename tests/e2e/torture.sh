@@ -42,7 +42,7 @@ torture_end kvm
 # The one VM there is sends IPIs right behind the exit, as seen at later exits.
 fast_ipis() {
 	_deadline=$(($(date +%s) + 30))
-	until [ "$(cat /sys/kernel/debug/kvm/*/hpkvm_fast_ipis)" -ge 1000 ]; do
+	until [ "$(kvm_counter hpkvm_fast_ipis)" -ge 1000 ]; do
 		[ "$(date +%s)" -lt $_deadline ] || return 1
 		sleep 0.2
 	done

@@ -34,23 +34,11 @@ used_right() {	# name, first line, times
 		      exit bad || n != times }'
 }
 
-some_direct() {	# name, at least
-	_deadline=$(($(date +%s) + 30))
-	until [ "$(vm_ask "$1" '{"execute":"query-hpkvm"}' |
-		   grep -o '"mode": "direct"' | wc -l)" -ge "$2" ]; do
-		[ "$(date +%s)" -lt $_deadline ] || break
-		sleep 0.5
-	done
-	vm_ask "$1" '{"execute":"query-hpkvm"}' >/tmp/query
-	cat /tmp/query
-	[ "$(grep -o '"mode": "direct"' /tmp/query | wc -l)" -ge "$2" ]
-}
-
 round() {	# title, first line of the console, times "reset: done" was said
 	ok "$1: the guest comes to its end" vm_done guest $BOOT '^reset: done' "$3"
 	ok "$1: all data was right, and interrupts came" used_right guest "$2" 5
 	# A queue of the disk's for each vCPU.
-	ok "$1: interrupts go to cores" some_direct guest 2
+	ok "$1: interrupts go to cores" vm_some_direct guest 2
 }
 
 ok "the disk can be reset by FLR" \
@@ -65,7 +53,7 @@ vm_qmp guest '{"execute":"stop"}'
 ok "paused" vm_status guest paused 30
 vm_qmp guest '{"execute":"cont"}'
 ok "continued: the guest moves on" vm_moves_on guest
-ok "continued: interrupts go to cores" some_direct guest 2
+ok "continued: interrupts go to cores" vm_some_direct guest 2
 
 line=$(($(wc -l <$VM_DIR/guest/serial) + 1))
 vm_ask guest '{"execute":"system_reset"}' >/dev/null

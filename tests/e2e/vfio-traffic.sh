@@ -53,22 +53,6 @@ moved() {	# name, kind, unit
 	grep -aq "^traffic: $2 $3=[1-9][0-9]* bad=0" $VM_DIR/"$1"/serial
 }
 
-# All that the kernel says of the devices' interrupts.
-direct_interrupts() {	# name
-	vm_ask "$1" '{"execute":"query-hpkvm"}' >/tmp/query
-	grep -o '"mode": "direct"' /tmp/query | wc -l
-}
-
-some_direct() {	# name, at least
-	_deadline=$(($(date +%s) + 30))
-	until [ "$(direct_interrupts "$1")" -ge "$2" ]; do
-		[ "$(date +%s)" -lt $_deadline ] || break
-		sleep 0.5
-	done
-	cat /tmp/query
-	[ "$(direct_interrupts "$1")" -ge "$2" ]
-}
-
 has_no_device() {	# name
 	_deadline=$(($(date +%s) + 60))
 	while vm_ask "$1" '{"execute":"query-hpkvm"}' | grep '"qom-path"'; do
@@ -87,7 +71,7 @@ traffic() {	# title, accelerator, device, NIC
 	if [ "$3" = vfio-hp-pci ]; then
 		# A queue pair of the disk's for each vCPU, and the NIC's.
 		ok "$_title: interrupts go to cores" \
-			some_direct guest $((VM_SMP + 1))
+			vm_some_direct guest $((VM_SMP + 1))
 	fi
 	ok "$_title: the guest does its work" \
 		vm_done guest 60 '^traffic: disk'
@@ -134,7 +118,7 @@ for round in 1 2; do
 		{"driver":"vfio-hp-pci","host":"'"$DISK"'","bus":"rp0",
 		 "id":"disk","irte":"on"}}' | sed 's/^/# /'
 	ok "plug $round: its interrupts go to cores" \
-		some_direct guest $((VM_SMP + 1))
+		vm_some_direct guest $((VM_SMP + 1))
 	vm_ask guest '{"execute":"device_del","arguments":{"id":"disk"}}' |
 		sed 's/^/# /'
 	ok "plug $round: it goes" has_no_device guest

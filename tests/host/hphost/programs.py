@@ -13,6 +13,17 @@ from . import paths
 TESTS = os.path.join(paths.REPO, 'tests')
 
 
+def micro():
+    """Build the guest that measures itself; its path."""
+    output = os.path.join(paths.build_dir(), 'guest', 'micro.elf')
+    guests = os.path.join(TESTS, 'guest')
+    os.makedirs(os.path.dirname(output), exist_ok=True)
+    subprocess.run([os.path.join(guests, 'lib/build-guest'), output,
+                    os.path.join(guests, 'micro.c'),
+                    os.path.join(guests, 'lib/devices.c')], check=True)
+    return output
+
+
 def options():
     """Build the guest and the tools; hp-host's options that copy them in."""
     output = os.path.join(paths.build_dir(), 'guest')

@@ -27,3 +27,18 @@ vm_irqs() {
 	echo "$_answer"
 	[ "$_count" -eq "$2" ]
 }
+
+# vm_some_direct NAME COUNT: COUNT interrupts or more go straight to cores, or will
+# within 30 s; prints what QEMU says.
+vm_some_direct() {
+	_deadline=$(($(date +%s) + 30))
+	while :; do
+		_answer=$(vm_ask "$1" '{"execute":"query-hpkvm"}')
+		_count=$(echo "$_answer" | grep -o '"mode": "direct"' | wc -l)
+		[ "$_count" -ge "$2" ] && break
+		[ "$(date +%s)" -lt $_deadline ] || break
+		sleep 0.5
+	done
+	echo "$_answer"
+	[ "$_count" -ge "$2" ]
+}

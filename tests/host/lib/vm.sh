@@ -167,5 +167,11 @@ vm_plug_vcpu() {
 		 "socket-id":0,"core-id":'"$2"',"thread-id":0}}' | grep return
 }
 
+# kvm_counter NAME: one of KVM's counters in debugfs, of all VMs that there are.
+kvm_counter() {
+	cat /sys/kernel/debug/kvm/*/"$1" |
+		awk '{ sum += $1 } END { print sum + 0 }'
+}
+
 # vm_count NAME PATTERN: lines of the guest's console that match.
 vm_count() { grep -ac "$2" "$VM_DIR/$1/serial"; }
