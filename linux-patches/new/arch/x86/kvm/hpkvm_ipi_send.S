@@ -19,7 +19,35 @@
 #include <asm/alternative.h>
 #include <asm/cpufeatures.h>
 #include <asm/irq_vectors.h>
+#include <asm/kvm_vcpu_regs.h>
 #include "kvm-asm-offsets.h"
+
+/* Where the guest's @reg is kept; @regs is the offset of vcpu.arch.regs. */
+#define HPKVM_REG(regs, reg)	(regs + __VCPU_REGS_##reg * 8)
+
+/*
+ * What HPKVM_SEND_IPI clobbers of the guest's beside RAX, RBX and RDX, which the
+ * code around it needs before and after.
+ */
+.macro HPKVM_SAVE_REGS regs:req base:req
+	mov	%rcx, HPKVM_REG(\regs, RCX)(\base)
+	mov	%rsi, HPKVM_REG(\regs, RSI)(\base)
+	mov	%rdi, HPKVM_REG(\regs, RDI)(\base)
+	mov	%r8,  HPKVM_REG(\regs, R8)(\base)
+	mov	%r9,  HPKVM_REG(\regs, R9)(\base)
+	mov	%r10, HPKVM_REG(\regs, R10)(\base)
+	mov	%r11, HPKVM_REG(\regs, R11)(\base)
+.endm
+
+.macro HPKVM_LOAD_REGS regs:req base:req
+	mov	HPKVM_REG(\regs, RCX)(\base), %rcx
+	mov	HPKVM_REG(\regs, RSI)(\base), %rsi
+	mov	HPKVM_REG(\regs, RDI)(\base), %rdi
+	mov	HPKVM_REG(\regs, R8)(\base),  %r8
+	mov	HPKVM_REG(\regs, R9)(\base),  %r9
+	mov	HPKVM_REG(\regs, R10)(\base), %r10
+	mov	HPKVM_REG(\regs, R11)(\base), %r11
+.endm
 
 /*
  * Look APIC ID R9D up in the map RSI, for vector EDI: R10 is the target.

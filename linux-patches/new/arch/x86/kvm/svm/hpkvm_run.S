@@ -10,14 +10,13 @@
  */
 #include <linux/linkage.h>
 #include <asm/asm.h>
-#include <asm/kvm_vcpu_regs.h>
 #include <uapi/asm/processor-flags.h>
 #include <uapi/asm/svm.h>
 #include "kvm-asm-offsets.h"
 
 #include "../hpkvm_ipi_send.S"
 
-#define GUEST(reg)	(SVM_vcpu_arch_regs + __VCPU_REGS_##reg * 8)
+#define GUEST(reg)	HPKVM_REG(SVM_vcpu_arch_regs, reg)
 
 /* RAX is the host's, the other registers are the guest's; @svm is on the stack. */
 .macro SVM_HPKVM_AFTER_EXIT
@@ -38,14 +37,8 @@
 	testl	$X86_EFLAGS_TF, VMCB_rflags(%rbx)
 	jnz	.Lsvm_restore_rbx\@
 
-	mov	%rcx, GUEST(RCX)(%rax)
+	HPKVM_SAVE_REGS SVM_vcpu_arch_regs %rax
 	mov	%rdx, GUEST(RDX)(%rax)
-	mov	%rsi, GUEST(RSI)(%rax)
-	mov	%rdi, GUEST(RDI)(%rax)
-	mov	%r8,  GUEST(R8)(%rax)
-	mov	%r9,  GUEST(R9)(%rax)
-	mov	%r10, GUEST(R10)(%rax)
-	mov	%r11, GUEST(R11)(%rax)
 	mov	VMCB_rax(%rbx), %ecx
 	mov	%rax, %rbx
 	HPKVM_SEND_IPI SVM_hpkvm_ipi .Lsvm_restore\@
@@ -63,26 +56,14 @@
 	andl	$~HPKVM_SVM_SHADOW, VMCB_int_state(%rsi)
 	movb	$HPKVM_SVM_TLB_NOTHING, VMCB_tlb_ctl(%rsi)
 
-	mov	GUEST(RCX)(%rbx), %rcx
-	mov	GUEST(RSI)(%rbx), %rsi
-	mov	GUEST(RDI)(%rbx), %rdi
-	mov	GUEST(R8)(%rbx),  %r8
-	mov	GUEST(R9)(%rbx),  %r9
-	mov	GUEST(R10)(%rbx), %r10
-	mov	GUEST(R11)(%rbx), %r11
+	HPKVM_LOAD_REGS SVM_vcpu_arch_regs %rbx
 	mov	GUEST(RBX)(%rbx), %rbx
 	jmp	.Lsvm_enter
 
 .Lsvm_restore\@:
 	mov	%rbx, %rax
-	mov	GUEST(RCX)(%rax), %rcx
+	HPKVM_LOAD_REGS SVM_vcpu_arch_regs %rax
 	mov	GUEST(RDX)(%rax), %rdx
-	mov	GUEST(RSI)(%rax), %rsi
-	mov	GUEST(RDI)(%rax), %rdi
-	mov	GUEST(R8)(%rax),  %r8
-	mov	GUEST(R9)(%rax),  %r9
-	mov	GUEST(R10)(%rax), %r10
-	mov	GUEST(R11)(%rax), %r11
 .Lsvm_restore_rbx\@:
 	mov	GUEST(RBX)(%rax), %rbx
 .Lsvm_exit\@:

@@ -11,7 +11,6 @@
  */
 #include <linux/linkage.h>
 #include <asm/asm.h>
-#include <asm/kvm_vcpu_regs.h>
 #include <asm/nospec-branch.h>
 #include <uapi/asm/processor-flags.h>
 #include <uapi/asm/vmx.h>
@@ -19,7 +18,7 @@
 
 #include "../hpkvm_ipi_send.S"
 
-#define GUEST(reg)	(VMX_vcpu_arch_regs + __VCPU_REGS_##reg * 8)
+#define GUEST(reg)	HPKVM_REG(VMX_vcpu_arch_regs, reg)
 
 /* \field of the VMCS to RDX; clobbers nothing else but flags. */
 .macro VMX_HPKVM_READ field:req
@@ -51,13 +50,7 @@
 	jae	.Lvmx_restore_rdx\@
 
 	mov	%rbx, GUEST(RBX)(%rax)
-	mov	%rcx, GUEST(RCX)(%rax)
-	mov	%rsi, GUEST(RSI)(%rax)
-	mov	%rdi, GUEST(RDI)(%rax)
-	mov	%r8,  GUEST(R8)(%rax)
-	mov	%r9,  GUEST(R9)(%rax)
-	mov	%r10, GUEST(R10)(%rax)
-	mov	%r11, GUEST(R11)(%rax)
+	HPKVM_SAVE_REGS VMX_vcpu_arch_regs %rax
 	mov	%rax, %rbx
 	mov	GUEST(RAX)(%rbx), %ecx
 	mov	GUEST(RDX)(%rbx), %edx
@@ -81,14 +74,8 @@
 	vmwrite	%rdx, %rcx
 .Lvmx_no_shadow\@:
 	mov	GUEST(RAX)(%rbx), %rax
-	mov	GUEST(RCX)(%rbx), %rcx
 	mov	GUEST(RDX)(%rbx), %rdx
-	mov	GUEST(RSI)(%rbx), %rsi
-	mov	GUEST(RDI)(%rbx), %rdi
-	mov	GUEST(R8)(%rbx),  %r8
-	mov	GUEST(R9)(%rbx),  %r9
-	mov	GUEST(R10)(%rbx), %r10
-	mov	GUEST(R11)(%rbx), %r11
+	HPKVM_LOAD_REGS VMX_vcpu_arch_regs %rbx
 	mov	GUEST(RBX)(%rbx), %rbx
 	CLEAR_CPU_BUFFERS
 	jmp	.Lvmresume
@@ -96,13 +83,7 @@
 .Lvmx_restore\@:
 	mov	%rbx, %rax
 	mov	GUEST(RBX)(%rax), %rbx
-	mov	GUEST(RCX)(%rax), %rcx
-	mov	GUEST(RSI)(%rax), %rsi
-	mov	GUEST(RDI)(%rax), %rdi
-	mov	GUEST(R8)(%rax),  %r8
-	mov	GUEST(R9)(%rax),  %r9
-	mov	GUEST(R10)(%rax), %r10
-	mov	GUEST(R11)(%rax), %r11
+	HPKVM_LOAD_REGS VMX_vcpu_arch_regs %rax
 .Lvmx_restore_rdx\@:
 	mov	GUEST(RDX)(%rax), %rdx
 	mov	GUEST(RAX)(%rax), %rax
