@@ -143,7 +143,10 @@ static void check_sleeps(void)
 
 /*
  * Two threads that want the CPU at once share it only if its tick runs, with
- * nohz_full or without.
+ * nohz_full or without.  The second one comes when the first one runs: stock
+ * Linux can lose the tick of a nohz_full CPU that gets both while it leaves the
+ * idle loop.  It has looked whether the tick is needed, still counts as polling
+ * and so gets no IPI, and runs the kick where no interrupt ends.
  */
 static void check_tick(void)
 {
@@ -152,8 +155,10 @@ static void check_tick(void)
 	long before, fired;
 
 	atomic_store(&stop, false);
-	for (int i = 0; i < 2; i++)
-		thread[i] = start_there(spin, &count[i]);
+	thread[0] = start_there(spin, &count[0]);
+	while (!atomic_load(&count[0]))
+		sched_yield();
+	thread[1] = start_there(spin, &count[1]);
 	sleep(1);
 	before = interrupts("LOC");
 	sleep(TICK_SECONDS);

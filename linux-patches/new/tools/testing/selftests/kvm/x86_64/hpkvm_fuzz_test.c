@@ -76,6 +76,7 @@ struct tally {
 	uint64_t offlined;
 	uint64_t stayed_online;
 	uint64_t forks;
+	bool has_vms;		/* of the present round */
 	uint64_t of_call[64];
 	uint64_t succeeded[64];
 	char trouble[256];
@@ -756,6 +757,7 @@ static void __noreturn play_round(uint64_t seed)
 	add_vm(0, all);
 	add_vm(1, KVM_HPKVM_F_DIRECT_IRQ | (hpkvm_random(&self.random) & all));
 	add_vm(2, 0);
+	WRITE_ONCE(tally->has_vms, true);
 	start_actors(&self);
 	disturb(&self);
 	if (one_in(&self, 2)) {
@@ -834,7 +836,8 @@ static bool end_round(pid_t pid)
 
 /*
  * Stop it now and then, and kill it for ever in one round of four.  Returns
- * whether it ended as it may.
+ * whether it ended as it may.  Not before it has its VMs: KVM_CREATE_VM fails
+ * with EINTR if the process has to stop (mm_take_all_locks()).
  */
 static bool follow_round(struct actor *a, pid_t pid)
 {
@@ -848,7 +851,7 @@ static bool follow_round(struct actor *a, pid_t pid)
 			return end_round(pid);
 		if (ms > kill_at)
 			kill(pid, SIGKILL);
-		if (one_in(a, 50)) {
+		if (READ_ONCE(tally->has_vms) && one_in(a, 50)) {
 			kill(pid, SIGSTOP);
 			usleep(pick(a, 30000));
 			kill(pid, SIGCONT);
@@ -910,6 +913,7 @@ TEST_F_TIMEOUT(fuzz, random_calls, 1200)
 	self->self.random = seed;
 	for (round = 0; tally->calls < goal; round++) {
 		round_goal = tally->calls + CALLS_PER_ROUND;
+		WRITE_ONCE(tally->has_vms, false);
 		pid = fork();
 		ASSERT_LE(0, pid);
 		if (!pid)
