@@ -21,10 +21,14 @@
 
 #define MSR_TSC                 0x10u
 #define MSR_APIC_BASE           0x1bu
+#define MSR_FEATURE_CONTROL     0x3au
 #define MSR_TSC_ADJUST          0x3bu
+#define MSR_VMX_BASIC           0x480u
 #define MSR_EFER                0xc0000080u
 #define MSR_VM_HSAVE_PA         0xc0010117u
 #define EFER_SVME               (1u << 12)
+#define CR4_VMXE                (1u << 13)
+#define FEATURE_CONTROL_VMX     5u      /* locked, outside SMX */
 #define APIC_BASE_X2APIC        (1u << 10)
 #define APIC_BASE_ENABLED       (1u << 11)
 #define APIC_SVR_ON             0x1ffu
@@ -465,12 +469,19 @@ static void triple_fault(void)
     asm volatile("lidt %0; ud2" : : "m"(none));
 }
 
-/* RDMSR and WRMSR have two bytes, all else that is tried here has three. */
+/*
+ * RDMSR and WRMSR have two bytes, VMCLEAR and VMXON four, all else that is tried
+ * here three.
+ */
 static void skip_instruction(struct isr_frame *f)
 {
-    uint8_t second = ((const uint8_t *)(uintptr_t)f->rip)[1];
+    const uint8_t *insn = (const uint8_t *)(uintptr_t)f->rip;
 
-    f->rip += second == 0x30 || second == 0x32 ? 2 : 3;
+    if (insn[0] == 0x66 || insn[0] == 0xf3) {
+        f->rip += 4;
+    } else {
+        f->rip += insn[1] == 0x30 || insn[1] == 0x32 ? 2 : 3;
+    }
 }
 
 static void mwait(void)
@@ -509,6 +520,43 @@ static void svm(void)
             asm volatile("stgi" : : : "memory");
         }
         wrmsr_safe(MSR_EFER, efer);
+    }
+}
+
+static void write_cr4(uint64_t v)
+{
+    asm volatile("mov %0, %%cr4" : : "a"(v) : "memory");
+}
+
+/* As above, on a host of the other vendor's. */
+static void vmx(void)
+{
+    char *region = page_alloc(1), *vmcs = page_alloc(1);
+    uint64_t region_pa = (uintptr_t)region, vmcs_pa = (uintptr_t)vmcs;
+    uint64_t revision = 0, cr4;
+
+    isr_set(6, skip_instruction);
+    isr_set(13, skip_instruction);
+    irq_disable();
+    asm volatile("mov %%cr4, %0" : "=r"(cr4));
+    wrmsr_safe(MSR_FEATURE_CONTROL, FEATURE_CONTROL_VMX);
+    rdmsr_safe(MSR_VMX_BASIC, &revision);
+    timer_start(APIC_LVT_PERIODIC | 0xfe, 1000);
+    for (unsigned n = 0; ; n++) {
+        write_cr4(cr4 | CR4_VMXE);
+        *(uint32_t *)region = revision;
+        asm volatile("vmxon (%%rax)" : : "a"(&region_pa) : "memory");
+        apic_self_ipi(FIRST_LEGAL_VECTOR + n % 240);
+        /* Nothing in it is valid, then nonsense, then the wrong revision. */
+        memset(vmcs, n % 3 ? n : 0, 4096);
+        *(uint32_t *)vmcs = n % 5 ? revision : n;
+        asm volatile("vmclear (%%rax)" : : "a"(&vmcs_pa) : "memory");
+        asm volatile("vmptrld (%%rax)" : : "a"(&vmcs_pa) : "memory");
+        asm volatile("vmlaunch" : : : "memory");
+        if (n % 7) {
+            asm volatile("vmxoff" : : : "memory");
+        }
+        write_cr4(cr4);         /* faults in VMX operation */
     }
 }
 
@@ -562,6 +610,7 @@ static const struct {
     { "triple-fault", triple_fault },
     { "mwait", mwait },
     { "svm", svm },
+    { "vmx", vmx },
     { "spin", spin },
     { "neighbour", neighbour },
 };

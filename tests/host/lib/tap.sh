@@ -16,4 +16,7 @@ ok() {
 	sed 's/^/# /' /tmp/tap-output
 }
 
+# skip NAME WHY: what this host can't do.
+skip() { echo "ok - $1 # SKIP $2"; }
+
 not() { ! "$@"; }

@@ -500,6 +500,13 @@ static void start_timer(struct kvm_vcpu *vcpu)
 		call.counting = stop_virtual_timer(vcpu) &&
 				!hpkvm_fault_drop(vcpu, HPKVM_FAULT_PROMOTE,
 						  timer_vector(vcpu));
+	else
+		/*
+		 * The vendor's timer goes by the guest's TSC.  If that was set
+		 * since the period began, as after migration, it is wrong until
+		 * the next one.
+		 */
+		kvm_lapic_switch_to_sw_timer(vcpu);
 
 	/* Somebody may move the thread away meanwhile: the next entry demotes. */
 	smp_call_function_single(h->cpu, start_physical_timer, &call, 1);
