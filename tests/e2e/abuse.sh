@@ -8,6 +8,7 @@
 #
 #   SCENARIOS  words NAME[:vCPUs[:vector]]    (all)
 #   WATCH      seconds that each is watched   (3)
+#   GAP_US     see below                      (1000000)
 #   NO_DEVICE  why there is no edu device     (there is one)
 
 . /host/tests/host/lib/tap.sh
@@ -27,7 +28,7 @@ END=180
 # Bounds.  A gap may be this many times the longest one with a guest that only
 # spins, plus so many microseconds for a machine that is busy itself.
 GAP_FACTOR=10
-GAP_US=1000000
+GAP_US=${GAP_US:-1000000}
 KILL_SECONDS=5
 LOG_LINES=20
 

@@ -36,6 +36,8 @@
  *                  place of irqs=, and as many physical IPIs
  *   msi_off=1      turns a device's MSI off before it gives it a new target
  *   ledger=N       pages, for each CPU, that its main loop writes to (256)
+ *   spec_ctrl=N    every CPU's IA32_SPEC_CTRL, which must still be that after
+ *                  each round (not used)
  *   until_wrong=1  ends as soon as one was lost, doubled or early
  *   until_told=1   goes on, with the last of the timers, until somebody presses
  *                  the power button (system_powerdown)
@@ -46,6 +48,7 @@
 #include "devices.h"
 
 #define MAX_CPUS        4
+#define MSR_SPEC_CTRL   0x48
 #define PM1_STATUS      0x600   /* as SeaBIOS sets it up, pc and q35 */
 #define PM1_ENABLE      0x602
 #define PM1_POWER_BUTTON        (1u << 8)
@@ -144,6 +147,7 @@ static struct channel channels[MAX_CPUS][256];  /* by target and vector */
 static struct cpu cpus[MAX_CPUS];
 static unsigned n_cpus, n_ready, n_sent, n_quiet;
 static unsigned ledger_pages;
+static uint64_t spec_ctrl;
 static bool go, until_wrong, wrong, until_told, msi_off;
 static const char *missing[N_SOURCES];  /* why a source is not there */
 static enum source source_of[256];
@@ -807,6 +811,17 @@ static bool is_done(const struct cpu *c, unsigned self)
            (until_wrong && anything_wrong(self));
 }
 
+/* KVM lets a guest have this MSR once it has written it. */
+static void check_spec_ctrl(void)
+{
+    uint64_t now = spec_ctrl;
+
+    if (spec_ctrl && (rdmsr_safe(MSR_SPEC_CTRL, &now) || now != spec_ctrl)) {
+        print("Bail out! IA32_SPEC_CTRL of CPU %u is %lx\n", cpu_self(), now);
+        guest_exit(2);
+    }
+}
+
 static void run_cpu(unsigned self)
 {
     struct cpu *c = &cpus[self];
@@ -814,6 +829,9 @@ static void run_cpu(unsigned self)
 
     if (self >= n_cpus) {
         return;
+    }
+    if (spec_ctrl) {
+        wrmsr_safe(MSR_SPEC_CTRL, spec_ctrl);
     }
     __atomic_add_fetch(&n_ready, 1, __ATOMIC_SEQ_CST);
     while (!__atomic_load_n(&go, __ATOMIC_ACQUIRE)) {
@@ -825,6 +843,7 @@ static void run_cpu(unsigned self)
 
         next_timer(c);
         send_round(c, self);
+        check_spec_ctrl();
         if (!self && tenth >= reported) {
             print("# CPU 0 at %lu%%\n", tenth * 10);
             reported = tenth + 1;
@@ -989,6 +1008,7 @@ void guest_main(void)
     msis = guest_param("msis", 0);
     msi_off = guest_param("msi_off", 0);
     ledger_pages = guest_param("ledger", 256);
+    spec_ctrl = guest_param("spec_ctrl", 0);
     n_cpus = cpu_count() < MAX_CPUS ? cpu_count() : MAX_CPUS;
     tsc_per_ms = calibrate();
     timer_per_ms = calibrate_timer();
