@@ -31,11 +31,15 @@ HPKVMState *hpkvm_state(void)
                                              TYPE_HPKVM_ACCEL);
 }
 
+static const char *hpkvm_device(const HPKVMState *s)
+{
+    return s->parent_obj.device ?: "/dev/kvm";
+}
+
 /* Ask the kernel what it offers, without a trace if the device is missing */
 static void hpkvm_probe(HPKVMState *s)
 {
-    const char *device = s->parent_obj.device ?: "/dev/kvm";
-    int fd = open(device, O_RDWR | O_CLOEXEC);
+    int fd = open(hpkvm_device(s), O_RDWR | O_CLOEXEC);
     int ret;
 
     if (fd < 0) {
@@ -47,7 +51,38 @@ static void hpkvm_probe(HPKVMState *s)
         s->present = true;
         s->available = ret;
     }
-    trace_hpkvm_probe(device, s->available);
+    trace_hpkvm_probe(hpkvm_device(s), s->available);
+}
+
+/*
+ * Why does the kernel offer nothing?  One that knows dedicated cores says so to
+ * a vCPU that asks for one, here in a VM that is made for that and gone again.
+ *
+ * Returns: the reason, to be freed by the caller; NULL if it does not know them.
+ */
+static char *hpkvm_ask_why(const HPKVMState *s)
+{
+    struct kvm_hpkvm_bind bind = { };
+    int kvm = open(hpkvm_device(s), O_RDWR | O_CLOEXEC);
+    int vm = kvm < 0 ? -1 : ioctl(kvm, KVM_CREATE_VM, 0);
+    int vcpu = vm < 0 ? -1 : ioctl(vm, KVM_CREATE_VCPU, 0);
+    char *why = NULL;
+
+    if (vcpu >= 0 && ioctl(vcpu, KVM_HPKVM_BIND, &bind) < 0 &&
+        errno == EOPNOTSUPP) {
+        why = hpkvm_reason_text(hpkvm_reason_from_kernel(bind.reason), bind.cpu,
+                                bind.irq, bind.culprit);
+    }
+    if (vcpu >= 0) {
+        close(vcpu);
+    }
+    if (vm >= 0) {
+        close(vm);
+    }
+    if (kvm >= 0) {
+        close(kvm);
+    }
+    return why;
 }
 
 /*
@@ -58,7 +93,8 @@ static void hpkvm_probe(HPKVMState *s)
 static char *hpkvm_negotiate(const HPKVMState *s, const MachineState *ms)
 {
     if (!s->present) {
-        return g_strdup("the host kernel has no support for dedicated cores "
+        return hpkvm_ask_why(s) ?:
+               g_strdup("the host kernel has no support for dedicated cores "
                         "(KVM_CAP_X86_HPKVM)");
     }
     if (!(s->wanted & KVM_HPKVM_F_DIRECT_IRQ)) {

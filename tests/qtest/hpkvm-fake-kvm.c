@@ -11,7 +11,10 @@
  *   FAKE_KVM_DEVICE   path of the file that stands for /dev/kvm; QEMU opens
  *                     it by "-accel hpkvm,device="
  *   FAKE_KVM_LOG      file to append one line to for each event of interest
- *   FAKE_KVM_HPKVM    KVM_HPKVM_F_* to offer; absent for an unpatched kernel
+ *   FAKE_KVM_HPKVM    KVM_HPKVM_F_* to offer; absent for a kernel that cannot
+ *   FAKE_KVM_LACKS    with FAKE_KVM_HPKVM absent: the culprit that a patched
+ *                     kernel on an unsuitable host names; absent for an
+ *                     unpatched kernel
  *   FAKE_KVM_ENABLE   errno to fail KVM_ENABLE_CAP of the capability with
  *   FAKE_KVM_REFUSE   "cpu reason irq culprit": bind of cpu fails with it
  *
@@ -265,9 +268,18 @@ static int run_vcpu(FakeVcpu *vcpu)
 static int bind_vcpu(FakeVcpu *vcpu, struct kvm_hpkvm_bind *bind)
 {
     const char *refuse = getenv("FAKE_KVM_REFUSE");
+    const char *lacks = getenv("FAKE_KVM_LACKS");
     unsigned int cpu, reason, irq;
     char culprit[sizeof(bind->culprit)] = "";
 
+    if (!getenv("FAKE_KVM_HPKVM")) {
+        if (!lacks) {
+            return fail(EINVAL);
+        }
+        bind->reason = KVM_HPKVM_REASON_HOST_UNSUITABLE;
+        snprintf(bind->culprit, sizeof(bind->culprit), "%s", lacks);
+        return fail(EOPNOTSUPP);
+    }
     fake_log("BIND vcpu=%lu cpu=%u tid=%ld\n", vcpu->id, bind->cpu,
              (long)syscall(SYS_gettid));
     if (!enabled) {

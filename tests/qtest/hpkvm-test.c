@@ -44,10 +44,12 @@ typedef struct Kernel {
     const char *hpkvm;              /* KVM_HPKVM_F_* on offer */
     const char *enable;             /* errno of KVM_ENABLE_CAP */
     const char *refuse;             /* "cpu reason irq culprit" */
+    const char *lacks;              /* what makes the host unsuitable */
 } Kernel;
 
 static const Kernel patched = { .hpkvm = "0x3f" };
 static const Kernel unpatched = { };
+static const Kernel unsuitable = { .lacks = "no nested paging" };
 
 static void set_or_unset(const char *name, const char *value)
 {
@@ -67,6 +69,7 @@ static void use_kernel(const Kernel *kernel)
     set_or_unset("FAKE_KVM_HPKVM", kernel ? kernel->hpkvm : NULL);
     set_or_unset("FAKE_KVM_ENABLE", kernel ? kernel->enable : NULL);
     set_or_unset("FAKE_KVM_REFUSE", kernel ? kernel->refuse : NULL);
+    set_or_unset("FAKE_KVM_LACKS", kernel ? kernel->lacks : NULL);
     if (kernel) {
         unlink(log_path);
     }
@@ -422,6 +425,25 @@ static void test_unpatched(void)
     assert_log("BIND", 0);
     assert_stderr("hpkvm: ", 1);
     assert_stderr("running as ordinary KVM", 1);
+}
+
+/* A kernel that knows dedicated cores, but cannot have any, says why */
+static void test_unsuitable(void)
+{
+    QTestState *qts = start_vm(&unsuitable, "cpus=2", "-smp 1");
+    QDict *info = query(qts);
+
+    g_assert(!qdict_get_bool(info, "enabled"));
+    g_assert(!qdict_get_bool(info, "present"));
+    g_assert_cmpstr(qdict_get_str(info, "message"), ==,
+                    "the host cannot dedicate cores: no nested paging");
+    qobject_unref(info);
+    wait_for_log("RUN vcpu=0\n");
+    qtest_quit(qts);
+
+    assert_log("BIND", 0);
+    assert_stderr("hpkvm: the host cannot dedicate cores: no nested paging: "
+                  "running as ordinary KVM", 1);
 }
 
 static void test_unpatched_must(void)
@@ -1319,6 +1341,7 @@ int main(int argc, char **argv)
     qtest_add_func("hpkvm/no-kvm/tcg", test_no_kvm_tcg);
     qtest_add_func("hpkvm/unpatched/fallback", test_unpatched);
     qtest_add_func("hpkvm/unpatched/must", test_unpatched_must);
+    qtest_add_func("hpkvm/unsuitable", test_unsuitable);
     qtest_add_func("hpkvm/machine-none", test_machine_none);
     qtest_add_func("hpkvm/missing-technique", test_missing_technique);
     qtest_add_func("hpkvm/no-interrupts", test_no_interrupts);
