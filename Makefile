@@ -6,6 +6,13 @@
 BUILDDIR ?= build
 export HP_BUILD := $(abspath $(BUILDDIR))
 
+# Not from the environment, where it may name the machine.
+ifeq ($(origin HOST),command line)
+ifeq ($(filter svm vmx,$(HOST)),)
+$(error HOST=$(HOST): the emulated hosts are svm and vmx)
+endif
+endif
+
 .PHONY: all demo check torture bench-micro clean distclean help
 .NOTPARALLEL:
 
@@ -25,11 +32,15 @@ endif
 check: $(BUILDDIR)/build.ninja
 	@tests/run-checks $(BUILDDIR) $(TESTS)
 
-# COUNT=N interrupts at least, caused in an order that SEED=N decides.
+# COUNT=N interrupts at least, caused in an order that SEED=N decides; HOST=vmx
+# as above.
 COUNT ?= 1000000
 SEED ?= 1
 torture: all
-	@tests/e2e/torture $(HP_BUILD) $(COUNT) $(SEED)
+ifeq ($(HOST),vmx)
+	@scripts/build $(BUILDDIR) bochs
+endif
+	@tests/e2e/torture $(HP_BUILD) $(COUNT) $(SEED) $(filter vmx,$(HOST))
 
 # Instructions per operation of a guest, hypervisor by hypervisor.
 bench-micro: all
@@ -48,7 +59,7 @@ distclean:
 help:
 	@echo "make demo       build, then show a guest's VM exits with kvm and with hpkvm; HOST=vmx on Intel's"
 	@echo "make check      build, then run every test; TESTS=... runs suites or tests by name"
-	@echo "make torture    build, then count interrupts under stress: COUNT=N of them at least, SEED=N"
+	@echo "make torture    build, then count interrupts under stress: COUNT=N of them at least, SEED=N; HOST=vmx"
 	@echo "make bench-micro  build, then count the instructions of a guest's operations"
 	@echo "make            build only"
 	@echo "make clean      remove what was built; make distclean: sources and configuration too"
