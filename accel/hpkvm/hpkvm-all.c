@@ -58,7 +58,7 @@ static void hpkvm_probe(HPKVMState *s)
  * Why does the kernel offer nothing?  One that knows dedicated cores says so to
  * a vCPU that asks for one, here in a VM that is made for that and gone again.
  *
- * Returns: the reason, to be freed by the caller; NULL if it does not know them.
+ * Returns: the reason, to be freed by the caller; NULL if it knows of none.
  */
 static char *hpkvm_ask_why(const HPKVMState *s)
 {

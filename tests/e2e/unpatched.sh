@@ -6,22 +6,32 @@
 # -accel hpkvm is stock KVM and says so once; with fallback=off, and with a device
 # that insists, it is an error before the guest runs.
 #
-#   WHY  what each message must contain
+#   WHY   what each message must contain
+#   SLOW  why no guest boots in time there    (one does)
 
 . /host/tests/host/lib/tap.sh
 . /host/tests/host/lib/vm.sh
 
-VM_ARGS=-no-shutdown
-vm_start fallback hpkvm,cpus=2-3 steady 1 500
-ok "the guest boots" \
-	vm_wait_for fallback 120 'guest: start'
-ok "no vCPU is in passthrough" vm_dedicated fallback 0
-ok "the guest does its work" vm_wait_for fallback 60 'guest: done'
-ok "QEMU says why, in one line" \
-	[ "$(grep -c "hpkvm: .*$WHY" $VM_DIR/fallback/log)" -eq 1 ]
-vm_qmp fallback '{"execute":"quit"}'
-ok "QEMU ends" vm_wait_end fallback 30
+fallback() {
+	VM_ARGS=-no-shutdown
+	vm_start fallback hpkvm,cpus=2-3 steady 1 500
+	ok "the guest boots" \
+		vm_wait_for fallback 120 'guest: start'
+	ok "no vCPU is in passthrough" vm_dedicated fallback 0
+	ok "the guest does its work" vm_wait_for fallback 60 'guest: done'
+	ok "QEMU says why, in one line" \
+		[ "$(grep -c "hpkvm: .*$WHY" $VM_DIR/fallback/log)" -eq 1 ]
+	vm_qmp fallback '{"execute":"quit"}'
+	ok "QEMU ends" vm_wait_end fallback 30
+}
 
+if [ -n "$SLOW" ]; then
+	skip "the guest boots" "$SLOW"
+else
+	fallback
+fi
+
+VM_ARGS=
 vm_start refused hpkvm,cpus=2-3,fallback=off poweroff 1
 ok "with fallback=off QEMU ends" vm_wait_end refused 60
 ok "the guest did not run" [ "$(vm_count refused 'guest:')" -eq 0 ]
@@ -31,4 +41,4 @@ VM_ARGS='-device vfio-hp-pci,irte=on,host=0000:00:1f.0'
 vm_start insists hpkvm,cpus=2-3 poweroff 1
 ok "with irte=on QEMU ends" vm_wait_end insists 60
 ok "QEMU says why irte=on cannot be" grep -q "irte=on: .*$WHY" $VM_DIR/insists/log
-sed 's/^/# /' $VM_DIR/insists/log $VM_DIR/fallback/log $VM_DIR/refused/log
+sed 's/^/# /' $VM_DIR/*/log

@@ -135,5 +135,5 @@ void svm_hpkvm_setup(bool on)
 	svm_hpkvm_ops.fast_ipi = nrips;
 	/* Without nested paging the guest's #PF would exit. */
 	kvm_hpkvm_set_ops(on ? &svm_hpkvm_ops : NULL,
-			  npt_enabled ? NULL : "CPU or kvm_amd: no nested paging");
+			  npt_enabled ? NULL : "no nested paging (kvm_amd.npt)");
 }

@@ -164,7 +164,7 @@ static const char *vmx_hpkvm_lacks(bool preemption_timer)
 		return "Hyper-V's enlightened VMCS";
 	/* Without EPT the guest's #PF would exit. */
 	if (!enable_ept)
-		return "CPU or kvm_intel: no EPT";
+		return "no EPT (kvm_intel.ept)";
 	if (!cpu_has_vmx_msr_bitmap())
 		return "CPU: no MSR bitmaps";
 	if (!preemption_timer)
