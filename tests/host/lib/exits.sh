@@ -20,6 +20,8 @@ kvm_hypercall:nr'
 # Of interrupts and of what waits for one to be taken, and HLT; SVM's and VMX's.
 INTERRUPT_EXITS='96|100|1|7'
 HALT_EXITS='120|12'
+# The host's: NMIs, and VMX's preemption timer.
+KICK_EXITS='97|0|52'
 
 # exits_arm: start from zero, counting nothing until the next window.
 exits_arm() {

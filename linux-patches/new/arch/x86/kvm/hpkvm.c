@@ -199,11 +199,17 @@ static bool periodic_mode(struct kvm_vcpu *vcpu)
 	       APIC_LVT_TIMER_PERIODIC;
 }
 
+static bool tsc_is_scaled(struct kvm_vcpu *vcpu)
+{
+	return vcpu->arch.l1_tsc_scaling_ratio !=
+	       kvm_caps.default_tsc_scaling_ratio;
+}
+
 /* User space may filter the MSR at any time, and then sees every access. */
 static bool deadline_can_be_open(struct kvm_vcpu *vcpu)
 {
 	return vcpu->arch.hpkvm.timer_direct && deadline_mode(vcpu) &&
-	       !vcpu->arch.l1_tsc_offset &&
+	       !vcpu->arch.l1_tsc_offset && !tsc_is_scaled(vcpu) &&
 	       kvm_msr_allowed(vcpu, MSR_IA32_TSC_DEADLINE,
 			       KVM_MSR_FILTER_READ) &&
 	       kvm_msr_allowed(vcpu, MSR_IA32_TSC_DEADLINE,
@@ -276,9 +282,7 @@ static bool timer_can_be_direct(struct kvm_vcpu *vcpu)
 	    !timer_vector_ok(lvtt) || lvtt_mode(lvtt) == LVTT_MODES)
 		return false;
 	if (deadline_mode(vcpu))
-		return boot_cpu_has(X86_FEATURE_TSC_DEADLINE_TIMER) &&
-		       vcpu->arch.l1_tsc_scaling_ratio ==
-		       kvm_caps.default_tsc_scaling_ratio;
+		return boot_cpu_has(X86_FEATURE_TSC_DEADLINE_TIMER);
 	return dedicated_cpu_timer_rate_ok(vcpu->arch.hpkvm.cpu,
 					   vcpu->kvm->arch.apic_bus_cycle_ns) &&
 	       !amid_period(vcpu);
@@ -309,14 +313,48 @@ static void write_lvtt(struct kvm_vcpu *vcpu)
 	asm volatile("mfence" : : : "memory");
 }
 
+/* How long the guest's TSC takes for @ticks, in ticks of the host's; never less. */
+static u64 unscale_ticks(struct kvm_vcpu *vcpu, u64 ticks)
+{
+	u64 ratio = vcpu->arch.l1_tsc_scaling_ratio;
+	u8 bits = kvm_caps.tsc_scaling_ratio_frac_bits;
+	u64 quotient;
+
+	/* Division would overflow, which is an exception. */
+	if (ticks >> (64 - bits) >= ratio)
+		return U64_MAX;
+	quotient = mul_u64_u64_div_u64(ticks, BIT_ULL(bits), ratio);
+	return quotient == U64_MAX ? quotient : quotient + 1;
+}
+
+/*
+ * What the host's TSC will be when the guest's is @deadline, or is now if that
+ * has passed; never 0, which would disarm.  Reckoned from now on: the
+ * difference between the two would wrap for a deadline from before the host's
+ * TSC began, or after it ends.
+ */
+static u64 physical_deadline(struct kvm_vcpu *vcpu, u64 deadline)
+{
+	u64 now = rdtsc(), guest_now = kvm_read_l1_tsc(vcpu, now);
+	u64 left = deadline - guest_now, physical;
+
+	if (deadline <= guest_now)
+		return now;
+	if (tsc_is_scaled(vcpu))
+		left = unscale_ticks(vcpu, left);
+	return check_add_overflow(now, left, &physical) ? U64_MAX : physical;
+}
+
+/* The inverse; later by some ticks at most if the guest's TSC is scaled. */
+static u64 guest_deadline(struct kvm_vcpu *vcpu, u64 physical)
+{
+	return physical == U64_MAX ? physical : kvm_read_l1_tsc(vcpu, physical);
+}
+
 static void write_deadline(struct kvm_vcpu *vcpu, u64 deadline)
 {
-	u64 physical = deadline - vcpu->arch.l1_tsc_offset;
-
-	/* 0 would disarm.  1 has passed just as well. */
-	if (deadline && !physical)
-		physical = 1;
-	wrmsrl(MSR_IA32_TSC_DEADLINE, deadline ? physical : 0);
+	wrmsrl(MSR_IA32_TSC_DEADLINE,
+	       deadline ? physical_deadline(vcpu, deadline) : 0);
 }
 
 static u8 timer_vector(struct kvm_vcpu *vcpu)
@@ -410,8 +448,8 @@ static void start_virtual_timer(struct kvm_vcpu *vcpu,
 	timer->period = 0;
 	if (deadline_mode(vcpu)) {
 		if (snap->deadline)
-			kvm_set_lapic_tscdeadline_msr(vcpu, snap->deadline +
-						      vcpu->arch.l1_tsc_offset);
+			kvm_set_lapic_tscdeadline_msr(vcpu,
+				guest_deadline(vcpu, snap->deadline));
 		return;
 	}
 
@@ -1020,7 +1058,7 @@ bool __kvm_hpkvm_get_deadline(struct kvm_vcpu *vcpu, u64 *data)
 		return false;
 	rdmsrl(MSR_IA32_TSC_DEADLINE, deadline);
 	put_core();
-	*data = deadline ? deadline + vcpu->arch.l1_tsc_offset : 0;
+	*data = deadline ? guest_deadline(vcpu, deadline) : 0;
 	return true;
 }
 

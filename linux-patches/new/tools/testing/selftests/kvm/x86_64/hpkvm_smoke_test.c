@@ -577,6 +577,51 @@ TEST_F_TIMEOUT(smoke, timer_between_ioctls, 60)
 					TIMER_VECTOR / 32 * 0x10));
 }
 
+static void guest_far_deadlines(void)
+{
+	guest_init();
+	x2apic_write_reg(APIC_LVTT, APIC_LVT_TIMER_TSCDEADLINE | TIMER_VECTOR);
+	GUEST_SYNC(0);
+	wrmsr(MSR_IA32_TSC_DEADLINE, 1);
+	guest_wait(TIMER_VECTOR, 1);
+	GUEST_ASSERT_EQ(rdmsr(MSR_IA32_TSC_DEADLINE), 0);
+
+	GUEST_SYNC(1);
+	wrmsr(MSR_IA32_TSC_DEADLINE, ~0ull);
+	asm volatile("sti");
+	udelay(10000);
+	asm volatile("cli");
+	GUEST_ASSERT_EQ(hits[TIMER_VECTOR], 1);
+	GUEST_ASSERT_EQ(rdmsr(MSR_IA32_TSC_DEADLINE), ~0ull);
+	GUEST_DONE();
+}
+
+/*
+ * Before the host's TSC began, for a guest whose own is ahead of it; and after
+ * it ends, for one that is behind.
+ */
+TEST_F_TIMEOUT(smoke, far_deadlines, 60)
+{
+	struct kvm_vcpu *vcpu = self->m.vcpus[0];
+	struct ucall uc;
+
+	vcpu_arch_set_entry_point(vcpu, guest_far_deadlines);
+	if (self->m.passthrough)
+		TEST_ASSERT(!hpkvm_bind(vcpu, self->m.cores[0], NULL),
+			    "Can't bind");
+	vcpu_run(vcpu);
+	TEST_ASSERT_EQ(UCALL_SYNC, get_ucall(vcpu, &uc));
+	vcpu_set_msr(vcpu, MSR_IA32_TSC, rdtsc() + BIT_ULL(40));
+	vcpu_run(vcpu);
+	if (get_ucall(vcpu, &uc) == UCALL_ABORT)
+		REPORT_GUEST_ASSERT(uc);
+	vcpu_set_msr(vcpu, MSR_IA32_TSC, 1000000);
+	vcpu_run(vcpu);
+	if (get_ucall(vcpu, &uc) == UCALL_ABORT)
+		REPORT_GUEST_ASSERT(uc);
+	EXPECT_EQ(UCALL_DONE, get_ucall(vcpu, &uc));
+}
+
 static void route_level_line(struct kvm_vm *vm)
 {
 	struct kvm_irqchip chip = { .chip_id = KVM_IRQCHIP_IOAPIC };
