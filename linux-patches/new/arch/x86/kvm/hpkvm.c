@@ -443,13 +443,14 @@ static void start_virtual_timer(struct kvm_vcpu *vcpu,
 {
 	struct kvm_timer *timer = &vcpu->arch.apic->lapic_timer;
 	ktime_t left;
+	u64 deadline;
 
 	timer->tscdeadline = 0;
 	timer->period = 0;
 	if (deadline_mode(vcpu)) {
+		deadline = guest_deadline(vcpu, snap->deadline);
 		if (snap->deadline)
-			kvm_set_lapic_tscdeadline_msr(vcpu,
-				guest_deadline(vcpu, snap->deadline));
+			kvm_set_lapic_tscdeadline_msr(vcpu, deadline);
 		return;
 	}
 

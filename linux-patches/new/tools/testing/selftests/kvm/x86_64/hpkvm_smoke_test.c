@@ -144,8 +144,7 @@ static void guest_halt(uint8_t vector, uint64_t want)
 		       vector, hits[vector], want);
 }
 
-/* Late doubles show in a while of doing nothing. */
-static void guest_finish(uint8_t vector)
+static void guest_listen_for_10_ms(void)
 {
 	uint64_t end = rdtsc() + 10ull * guest_tsc_khz;
 
@@ -153,6 +152,12 @@ static void guest_finish(uint8_t vector)
 	while (rdtsc() < end)
 		cpu_relax();
 	asm volatile("cli");
+}
+
+/* Late doubles show in a while of doing nothing. */
+static void guest_finish(uint8_t vector)
+{
+	guest_listen_for_10_ms();
 	__GUEST_ASSERT(hits[vector] == NR_IRQS,
 		       "vector %x: %lu received, %d sent",
 		       vector, hits[vector], NR_IRQS);
@@ -588,9 +593,7 @@ static void guest_far_deadlines(void)
 
 	GUEST_SYNC(1);
 	wrmsr(MSR_IA32_TSC_DEADLINE, ~0ull);
-	asm volatile("sti");
-	udelay(10000);
-	asm volatile("cli");
+	guest_listen_for_10_ms();
 	GUEST_ASSERT_EQ(hits[TIMER_VECTOR], 1);
 	GUEST_ASSERT_EQ(rdmsr(MSR_IA32_TSC_DEADLINE), ~0ull);
 	GUEST_DONE();
