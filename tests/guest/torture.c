@@ -917,11 +917,14 @@ static void report_source(enum source s, struct channel *all)
 static void report(void)
 {
     struct channel all = { 0 };
-    uint64_t early = 0, moved = 0, out_of_order = 0;
+    uint64_t early = 0, moved = 0, out_of_order = 0, ipis = 0;
 
     for (enum source s = 0; s < N_SOURCES; s++) {
         if (!left_out(s)) {
             report_source(s, &all);
+        }
+        if (s == EDU_MSI - 1) {
+            ipis = all.received;
         }
     }
     for (unsigned i = 0; i < n_cpus; i++) {
@@ -938,8 +941,8 @@ static void report(void)
            out_of_order);
     tap_ok(!bad_ledgers(), "memory holds what was written");
     print("torture: cpus=%u sent=%lu received=%lu lost=%lu doubled=%lu "
-          "early=%lu disorder=%lu\n", n_cpus, all.sent, all.received, all.lost,
-          all.doubled, early, out_of_order);
+          "early=%lu disorder=%lu ipis=%lu\n", n_cpus, all.sent, all.received,
+          all.lost, all.doubled, early, out_of_order, ipis);
 }
 
 static void find_devices(void)
