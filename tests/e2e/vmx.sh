@@ -6,7 +6,7 @@
 # loads, on whatever core the vCPU runs.
 #
 #   IRQS   interrupts that each guest causes at least         (1500)
-#   PEACE  that one causes which the host leaves in peace     (30000)
+#   IPIS   that one sends which the host leaves in peace      (20000)
 #   SEED   of the guests and of what the host does            (1)
 
 . /host/tests/host/lib/tap.sh
@@ -14,7 +14,7 @@
 . /host/tests/host/lib/torture.sh
 
 IRQS=${IRQS:-1500}
-PEACE=${PEACE:-30000}
+IPIS=${IPIS:-20000}
 ACCEL=hpkvm,cpus=2-3
 COUNTERS='hpkvm_kicks hpkvm_entry_stops hpkvm_entry_aborts hpkvm_captured
 	hpkvm_fast_ipis'
@@ -75,7 +75,7 @@ sends_fast_ipis() {	# how many before
 	[ "$(fast_ipis)" -ge $(($1 + 20)) ]
 }
 
-torture_begin speculation $ACCEL 2 irqs="$PEACE" spec_ctrl=1
+torture_begin speculation $ACCEL 2 ipis="$IPIS" spec_ctrl=1
 before=$(fast_ipis)
 ok "speculation: the host finds its own IA32_SPEC_CTRL" host_spec_ctrl
 ok "speculation: IPIs were sent without C meanwhile" sends_fast_ipis "$before"

@@ -10,7 +10,7 @@
  * fires all the time; handlers exit, nest and dawdle at random, and the main
  * loop raises the TPR, closes IF, exits and dirties memory at random.
  *
- * The timer takes turns (rarer ones with msis=): TSC-deadline and one-shot,
+ * The timer takes turns (rarer ones with msis= or ipis=): TSC-deadline and one-shot,
  * re-armed by their handler, then periodic, which nobody re-arms. A periodic
  * interrupt has no number. It counts as doubled when it comes before three
  * quarters of its period are over.
@@ -34,6 +34,8 @@
  *                  notices
  *   msis=N         beside the timer only MSIs of edu, N in all at least in
  *                  place of irqs=, and as many physical IPIs
+ *   ipis=N         beside the timer only IPIs, N sent in all at least in place of
+ *                  irqs=
  *   msi_off=1      turns a device's MSI off before it gives it a new target
  *   ledger=N       pages, for each CPU, that its main loop writes to (256)
  *   spec_ctrl=N    every CPU's IA32_SPEC_CTRL, which must still be that after
@@ -130,6 +132,7 @@ struct cpu {
     uint64_t out_of_order;
     uint64_t caused;            /* interrupts, at whatever CPU */
     uint64_t msis;              /* of edu among these */
+    uint64_t ipis;              /* sent, to one target or several */
     uint64_t last_tick;         /* TSC of the timer's last interrupt */
     uint64_t last_seen;         /* TSC when last running, all let in */
     uint64_t late_ticks, least_late;    /* periodic ones, in a row */
@@ -153,6 +156,7 @@ static const char *missing[N_SOURCES];  /* why a source is not there */
 static enum source source_of[256];
 static uint64_t quota;          /* what each CPU has to cause */
 static uint64_t msis;           /* the quota is of MSIs, and this is all CPUs' */
+static uint64_t ipis;           /* the same of IPIs */
 static uint64_t timer_span;     /* TSC ticks, until the next at most */
 static uint64_t tsc_per_ms, patience, moves;
 static uint64_t timer_per_ms;   /* counts of the LAPIC timer */
@@ -608,6 +612,7 @@ static void count_and_emit(struct cpu *c, enum source s, unsigned self,
             store(&channels[i][vector].sent, channels[i][vector].sent + 1);
         }
     }
+    c->ipis += s < EDU_MSI;
     if (!still_to_do(&c->drop[s])) {
         emit(c, s, self, target);
     }
@@ -720,6 +725,9 @@ static void wait_for_all(unsigned *counter)
 
 static bool left_out(enum source s)
 {
+    if (ipis) {
+        return s >= EDU_MSI && s < N_SENT_SOURCES;
+    }
     return msis && s < N_SENT_SOURCES && s != EDU_MSI && s != PHYSICAL;
 }
 
@@ -752,6 +760,9 @@ static void send_round(struct cpu *c, unsigned self)
 /* What counts for the quota. */
 static uint64_t progress(const struct cpu *c)
 {
+    if (ipis) {
+        return c->ipis;
+    }
     return msis ? c->msis : load(&c->caused);
 }
 
@@ -917,14 +928,14 @@ static void report_source(enum source s, struct channel *all)
 static void report(void)
 {
     struct channel all = { 0 };
-    uint64_t early = 0, moved = 0, out_of_order = 0, ipis = 0;
+    uint64_t early = 0, moved = 0, out_of_order = 0, of_ipis = 0;
 
     for (enum source s = 0; s < N_SOURCES; s++) {
         if (!left_out(s)) {
             report_source(s, &all);
         }
         if (s == EDU_MSI - 1) {
-            ipis = all.received;
+            of_ipis = all.received;
         }
     }
     for (unsigned i = 0; i < n_cpus; i++) {
@@ -942,7 +953,7 @@ static void report(void)
     tap_ok(!bad_ledgers(), "memory holds what was written");
     print("torture: cpus=%u sent=%lu received=%lu lost=%lu doubled=%lu "
           "early=%lu disorder=%lu ipis=%lu\n", n_cpus, all.sent, all.received,
-          all.lost, all.doubled, early, out_of_order, ipis);
+          all.lost, all.doubled, early, out_of_order, of_ipis);
 }
 
 static void find_devices(void)
@@ -1009,6 +1020,7 @@ void guest_main(void)
     until_wrong = guest_param("until_wrong", 0);
     until_told = guest_param("until_told", 0);
     msis = guest_param("msis", 0);
+    ipis = guest_param("ipis", 0);
     msi_off = guest_param("msi_off", 0);
     ledger_pages = guest_param("ledger", 256);
     spec_ctrl = guest_param("spec_ctrl", 0);
@@ -1016,9 +1028,9 @@ void guest_main(void)
     tsc_per_ms = calibrate();
     timer_per_ms = calibrate_timer();
     patience = guest_param("patience_ms", 20000) * tsc_per_ms;
-    timer_span = msis ? tsc_per_ms * 4 : tsc_per_ms / 4;
+    timer_span = msis || ipis ? tsc_per_ms * 4 : tsc_per_ms / 4;
     moves = guest_param("moves", 0);
-    quota = (msis ? msis : irqs) / n_cpus + 1;
+    quota = (ipis ?: msis ?: irqs) / n_cpus + 1;
     tap_plan(N_SOURCES + 3);
     print("# %u CPUs, %lu TSC ticks and %lu timer ticks per ms\n", n_cpus,
           tsc_per_ms, timer_per_ms);
