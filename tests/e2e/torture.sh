@@ -7,7 +7,8 @@
 #
 #   IRQS          interrupts that guests on dedicated cores cause at least:
 #                 half of them left alone, two fifths with four vCPUs, a tenth
-#                 with IPIs, and with the rest some on top           (1000000)
+#                 with IPIs, and with the rest some on top; and as many IPIs of
+#                 their own, as fast as they can                    (1000000)
 #   SEED          of the guests and of what the host does             (1)
 #   VM_DEDICATED  vCPUs of two that must be in passthrough            (2)
 
@@ -52,6 +53,9 @@ torture_begin quiet $ACCEL "$VM_DEDICATED" irqs=$((IRQS / 2))
 [ "$VM_DEDICATED" = 0 ] || ok "quiet: it sends IPIs without C" fast_ipis
 torture_end quiet
 
+torture_begin sender $ACCEL "$VM_DEDICATED" ipis="$IRQS"
+torture_end sender
+
 VM_SMP=4 torture_begin four hpkvm,cpus=2-5 $((VM_DEDICATED * 2)) \
 	irqs=$((IRQS * 2 / 5))
 torture_end four
@@ -80,7 +84,9 @@ if [ "$VM_DEDICATED" -ne 0 ]; then
 	grep 'vCPUs own a core' $VM_DIR/moving/log | sed 's/^/# /'
 fi
 
-torture_begin storm $ACCEL "$VM_DEDICATED" irqs=$((IRQS / 100))
+# Enough that the storm has had its turn of everything.
+torture_begin storm $ACCEL "$VM_DEDICATED" \
+	irqs=$((IRQS > 50000 ? IRQS / 100 : 500))
 torture_disturb storm 2,3
 torture_end storm
 # shellcheck disable=SC2086
