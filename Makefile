@@ -59,7 +59,7 @@ distclean:
 help:
 	@echo "make demo       build, then show a guest's VM exits with kvm and with hpkvm; HOST=vmx on Intel's"
 	@echo "make check      build, then run every test; TESTS=... runs suites or tests by name"
-	@echo "make torture    build, then count interrupts under stress: COUNT=N of them at least, SEED=N; HOST=vmx"
+	@echo "make torture    build, then count interrupts under stress: COUNT=N of them at least (50000 or more), SEED=N; HOST=vmx"
 	@echo "make bench-micro  build, then count the instructions of a guest's operations"
 	@echo "make            build only"
 	@echo "make clean      remove what was built; make distclean: sources and configuration too"
