@@ -68,15 +68,13 @@ host_spec_ctrl() {
 	[ "$(awk '$2 ~ /^0+$/ { print $1 }' /tmp/spec-ctrl)" = 100 ]
 }
 
-fast_ipis() { cat /sys/kernel/debug/kvm/*/hpkvm_fast_ipis; }
-
 sends_fast_ipis() {	# how many before
-	fast_ipis
-	[ "$(fast_ipis)" -ge $(($1 + 20)) ]
+	kvm_counter hpkvm_fast_ipis
+	[ "$(kvm_counter hpkvm_fast_ipis)" -ge $(($1 + 20)) ]
 }
 
 torture_begin speculation $ACCEL 2 ipis="$IPIS" spec_ctrl=1
-before=$(fast_ipis)
+before=$(kvm_counter hpkvm_fast_ipis)
 ok "speculation: the host finds its own IA32_SPEC_CTRL" host_spec_ctrl
 ok "speculation: IPIs were sent without C meanwhile" sends_fast_ipis "$before"
 torture_end speculation
