@@ -535,17 +535,18 @@ static void start_timer(struct kvm_vcpu *vcpu)
 	struct start_call call = { .vcpu = vcpu };
 
 	h->timer_direct = timer_can_be_direct(vcpu);
-	if (h->timer_direct)
+	if (h->timer_direct) {
 		call.counting = stop_virtual_timer(vcpu) &&
 				!hpkvm_fault_drop(vcpu, HPKVM_FAULT_PROMOTE,
 						  timer_vector(vcpu));
-	else
+	} else {
 		/*
 		 * The vendor's timer goes by the guest's TSC.  If that was set
 		 * since the period began, as after migration, it is wrong until
 		 * the next one.
 		 */
 		kvm_lapic_switch_to_sw_timer(vcpu);
+	}
 
 	/* Somebody may move the thread away meanwhile: the next entry demotes. */
 	smp_call_function_single(h->cpu, start_physical_timer, &call, 1);
