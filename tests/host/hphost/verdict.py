@@ -30,6 +30,8 @@ COMPLAINT = re.compile('|'.join((
     r'scheduling while atomic',
     r'Spurious LAPIC|unexpected IRQ trap',
     r'KVM: entry failed',
+    r'\bUBSAN: ',
+    r'kmemleak: \d+ new suspected memory leak',
 )))
 # After one of these the kernel may sit there for ever.
 DEAD = re.compile(r'Kernel panic|\bOops\b|\bkernel BUG at |unable to handle |'
