@@ -1,0 +1,166 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+#
+# Runs inside the emulated host: libvirt, in the root file system that
+# tests/e2e/libvirt shares, starts the domain of docs/user-guide.md, which says
+# nothing of hpkvm but the emulator's name.  QEMU runs as libvirt runs it: as
+# nobody in particular, without capabilities, in its sandbox.
+
+. /host/tests/host/lib/tap.sh
+
+ROOT=/host/root
+BOOT=60
+
+virsh() { chroot $ROOT /usr/bin/virsh -q -c qemu:///system "$@"; }
+
+# Nothing of a run stays in the share.
+mount_root() {
+	mount -t proc proc $ROOT/proc && mount -t sysfs sys $ROOT/sys &&
+		mount --bind /dev $ROOT/dev || return
+	for _dir in run tmp etc/libvirt var/lib/libvirt var/log \
+		var/cache/libvirt; do
+		mount -t tmpfs none $ROOT/$_dir || return
+	done
+	mkdir -p $ROOT/run/lock $ROOT/var/log/libvirt/qemu \
+		$ROOT/var/lib/libvirt/qemu
+	chmod 1777 $ROOT/tmp
+	# As udev and Debian have it.
+	chgrp 994 /dev/kvm && chmod 660 /dev/kvm
+}
+
+# The rest of libvirt's defaults: this host has neither AppArmor nor virtlogd,
+# and busybox for an init.
+configure_libvirt() {
+	cat >$ROOT/etc/libvirt/qemu.conf <<-END
+	user = "libvirt-qemu"
+	group = "kvm"
+	stdio_handler = "file"
+	security_driver = "none"
+	namespaces = []
+	cgroup_controllers = []
+	END
+	echo 'auth_unix_rw = "none"' >$ROOT/etc/libvirt/libvirtd.conf
+}
+
+start_libvirt() {
+	ifconfig lo up
+	chroot $ROOT /usr/sbin/libvirtd -d \
+		-f /etc/libvirt/libvirtd.conf || return
+	_tries=0
+	until virsh version; do
+		_tries=$((_tries + 1))
+		[ $_tries -lt 60 ] || return
+		sleep 0.5
+	done
+}
+
+domain_xml() {
+	cat <<-END
+	<domain type='kvm'>
+	  <name>edge</name>
+	  <memory unit='MiB'>192</memory>
+	  <vcpu placement='static'>2</vcpu>
+	  <cputune>
+	    <vcpupin vcpu='0' cpuset='2'/>
+	    <vcpupin vcpu='1' cpuset='3'/>
+	    <emulatorpin cpuset='0-1'/>
+	  </cputune>
+	  <os>
+	    <type arch='x86_64' machine='q35'>hvm</type>
+	    <kernel>/tmp/kernel</kernel>
+	    <initrd>/tmp/initrd</initrd>
+	    <cmdline>console=ttyS0 quiet panic=-1 isolcpus=1-N -- forever</cmdline>
+	  </os>
+	  <features><acpi/></features>
+	  <cpu mode='host-passthrough'/>
+	  <devices>
+	    <emulator>/usr/bin/qemu-system-x86_64-hpkvm</emulator>
+	    <controller type='usb' model='none'/>
+	    <memballoon model='none'/>
+	    <serial type='file'><source path='/tmp/serial'/></serial>
+	  </devices>
+	</domain>
+	END
+}
+
+define_domain() {
+	cp "$GUEST_KERNEL" $ROOT/tmp/kernel
+	cp "$FILES/linux.cpio.zst" $ROOT/tmp/initrd
+	domain_xml >$ROOT/tmp/edge.xml
+	virsh define /tmp/edge.xml
+}
+
+info() { virsh qemu-monitor-command edge --hmp 'info hpkvm'; }
+
+# says PATTERN COUNT: so many lines of "info hpkvm" match, within 15 s; they end
+# in a carriage return.
+says() {
+	_deadline=$(($(date +%s) + 15))
+	until [ "$(info 2>&1 | grep -c "$1")" -eq "$2" ]; do
+		if [ "$(date +%s)" -ge $_deadline ]; then
+			info
+			tail -n 5 $ROOT/var/log/libvirt/qemu/edge.log
+			return 1
+		fi
+		sleep 0.5
+	done
+}
+
+alive() { grep -ac '^guest: alive' $ROOT/tmp/serial; }
+
+# The guest goes on.
+goes_on() {
+	_until=$(($(alive) + 3))
+	_deadline=$(($(date +%s) + BOOT))
+	while [ "$(alive)" -lt $_until ]; do
+		[ "$(date +%s)" -lt $_deadline ] || return
+		sleep 0.5
+	done
+}
+
+qemu_status() {
+	grep "^$1:" "/proc/$(pidof qemu-system-x86_64-hpkvm)/status" |
+		tee /dev/stderr | grep -q "$2"
+}
+
+serves() {	# core
+	for _try in 1 2 3; do
+		"$FILES/core-check" "$1" && return
+	done
+	return 1
+}
+
+ok "the root file system is there" mount_root
+configure_libvirt
+ok "libvirt starts" start_libvirt
+ok "it takes the domain" define_domain
+ok "it starts it" virsh start edge
+ok "the guest comes up" goes_on
+ok "both vCPUs own the core of their vcpupin" says 'passthrough on cpu [23]' 2
+ok "QEMU is not root" qemu_status Uid '64055.*64055'
+ok "it has no capabilities" qemu_status CapEff '0000000000000000'
+ok "its other threads are where emulatorpin says" \
+	qemu_status Cpus_allowed_list '0-1$'
+
+ok "vcpupin moves vCPU 1 to a CPU that is not isolated" \
+	virsh vcpupin edge 1 1 --live
+ok "it owns none there" \
+	says 'vCPU 1: unbound: cpu 1 is not isolated' 1
+ok "vcpupin moves it back" virsh vcpupin edge 1 3 --live
+ok "it owns that core again" says 'passthrough on cpu [23]' 2
+
+ok "the domain is suspended" virsh suspend edge
+ok "and resumed" virsh resume edge
+ok "its vCPUs are in passthrough again" says 'passthrough on cpu [23]' 2
+ok "it is saved" virsh save edge /tmp/saved
+ok "core 2 serves the host meanwhile" serves 2
+ok "it is restored" virsh restore /tmp/saved
+ok "the restored guest goes on" goes_on
+ok "its vCPUs own their cores" says 'passthrough on cpu [23]' 2
+ok "it is reset" virsh reset edge
+ok "the guest comes up again" goes_on
+ok "with its cores" says 'passthrough on cpu [23]' 2
+
+ok "it is destroyed" virsh destroy edge
+for core in 2 3; do
+	ok "core $core serves the host afterwards" serves $core
+done
