@@ -7,8 +7,8 @@
 #
 #   IRQS          interrupts that guests on dedicated cores cause at least:
 #                 half of them left alone, two fifths with four vCPUs, a tenth
-#                 with IPIs, and with the rest some on top; and as many IPIs of
-#                 their own, as fast as they can                    (1000000)
+#                 with IPIs, and with the rest some on top          (1000000)
+#   SENT          IPIs that they send as fast as they can, beside that (IRQS)
 #   SEED          of the guests and of what the host does             (1)
 #   VM_DEDICATED  vCPUs of two that must be in passthrough            (2)
 
@@ -18,6 +18,7 @@
 . /host/tests/host/lib/torture.sh
 
 IRQS=${IRQS:-1000000}
+SENT=${SENT:-$IRQS}
 ACCEL=hpkvm,cpus=2-3
 VM_DEDICATED=${VM_DEDICATED:-2}
 
@@ -53,7 +54,7 @@ torture_begin quiet $ACCEL "$VM_DEDICATED" irqs=$((IRQS / 2))
 [ "$VM_DEDICATED" = 0 ] || ok "quiet: it sends IPIs without C" fast_ipis
 torture_end quiet
 
-torture_begin sender $ACCEL "$VM_DEDICATED" ipis="$IRQS"
+torture_begin sender $ACCEL "$VM_DEDICATED" ipis="$SENT"
 torture_end sender
 
 VM_SMP=4 torture_begin four hpkvm,cpus=2-5 $((VM_DEDICATED * 2)) \
