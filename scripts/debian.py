@@ -8,6 +8,7 @@ and settings lie under a directory of the caller's: this module must never
 change the system's own apt state.
 """
 
+import contextlib
 import functools
 import os
 import re
@@ -19,6 +20,18 @@ APT_HELPER = "/usr/lib/apt/apt-helper"
 
 class DebianError(Exception):
     """No apt, no mirror, or the archive did not give what was asked."""
+
+
+@contextlib.contextmanager
+def output_to_stderr():
+    """What apt says is no output of the program that has it fetch."""
+    saved = os.dup(1)
+    os.dup2(2, 1)
+    try:
+        yield
+    finally:
+        os.dup2(saved, 1)
+        os.close(saved)
 
 
 def codename():

@@ -122,13 +122,6 @@ qemu_status() {
 		tee /dev/stderr | grep -q "$2"
 }
 
-serves() {	# core
-	for _try in 1 2 3; do
-		"$FILES/core-check" "$1" && return
-	done
-	return 1
-}
-
 ok "the root file system is there" mount_root
 configure_libvirt
 ok "libvirt starts" start_libvirt
@@ -152,7 +145,7 @@ ok "the domain is suspended" virsh suspend edge
 ok "and resumed" virsh resume edge
 ok "its vCPUs are in passthrough again" says 'passthrough on cpu [23]' 2
 ok "it is saved" virsh save edge /tmp/saved
-ok "core 2 serves the host meanwhile" serves 2
+ok "core 2 serves the host meanwhile" "$FILES/core-check" 2
 ok "it is restored" virsh restore /tmp/saved
 ok "the restored guest goes on" goes_on
 ok "its vCPUs own their cores" says 'passthrough on cpu [23]' 2
@@ -162,5 +155,5 @@ ok "with its cores" says 'passthrough on cpu [23]' 2
 
 ok "it is destroyed" virsh destroy edge
 for core in 2 3; do
-	ok "core $core serves the host afterwards" serves $core
+	ok "core $core serves the host afterwards" "$FILES/core-check" $core
 done
