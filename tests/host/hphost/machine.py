@@ -83,12 +83,14 @@ def command_line(options, image, run_dir, shares):
     share "run" is always there.  The console goes to RUN_DIR/console.
     """
     qemu = paths.qemu()
-    cpu = CPU_MODEL
-    if _has_tsc_deadline(qemu):
+    cpu = options.cpu or CPU_MODEL
+    if not options.cpu and _has_tsc_deadline(qemu):
         cpu += ',+tsc-deadline'
+    if options.pmu:
+        cpu += ',+perfctr-core'
     argv = [qemu, '-nodefaults', '-display', 'none', '-no-reboot',
             '-L', paths.firmware(), '-machine', 'q35',
-            '-cpu', options.cpu or cpu,
+            '-cpu', cpu,
             '-smp', str(options.smp), '-m', str(options.mem),
             '-serial', f'file:{run_dir}/console', '-monitor', 'none',
             '-kernel', paths.kernel(options.flavour), '-initrd', image,
