@@ -187,8 +187,7 @@ abuse() {	# NAME[:vCPUs[:vector]]
 	$1
 	END
 	VM_SMP=${_cpus:-1}
-	_cores=2
-	[ "$VM_SMP" = 1 ] || _cores=2,3
+	_cores=$(seq -s , 2 $((VM_SMP + 1)))
 	VM_ARGS=
 	case $_what in
 	device-*) VM_ARGS="-device vfio-hp-pci,host=$DEVICE,addr=0x10" ;;
@@ -235,6 +234,12 @@ ok "SIGKILL ends it" dies culprit
 for scenario in $SCENARIOS; do
 	abuse "$scenario"
 done
+
+# Nothing of a guest's has stayed in a local APIC.
+VM_SMP=2 VM_ARGS=
+vm_start last hpkvm,cpus=2-3 do=icr-storms
+ok "the cores can be leased as before" vm_dedicated last 2
+vm_kill last
 
 # What an MSI must look like to go straight to a core.
 message() {	# title, reason, parameters
