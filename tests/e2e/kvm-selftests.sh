@@ -6,6 +6,7 @@
 # device of the host's, for those that need one.
 #
 #   PROGRAMS  pattern of their names          (hpkvm_*_test)
+#   ONLY      one test of theirs              (all)
 
 . /host/tests/host/lib/vfio.sh
 
@@ -15,7 +16,7 @@ if vfio_take $EDU; then
 fi
 for program in "$FILES"/${PROGRAMS:-hpkvm_*_test}; do
 	name=$(basename "$program")
-	timeout 900 "$program" >/tmp/selftest 2>&1
+	timeout 900 "$program" ${ONLY:+-t "$ONLY"} >/tmp/selftest 2>&1
 	status=$?
 	planned=$(sed -n 's/^1\.\.//p' /tmp/selftest)
 	run=$(grep -Ec '^(not )?ok [0-9]+ ' /tmp/selftest)

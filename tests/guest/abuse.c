@@ -82,17 +82,12 @@ static void timer_start(uint32_t lvtt, uint32_t count)
 
 /* ---- One core's interrupts ---- */
 
-static void self_ipi_all(void)
-{
-    for (unsigned v = FIRST_LEGAL_VECTOR; v < VECTORS; v++) {
-        apic_self_ipi(v);
-    }
-}
-
 static void irq_off(void)
 {
     irq_disable();
-    self_ipi_all();
+    for (unsigned v = FIRST_LEGAL_VECTOR; v < VECTORS; v++) {
+        apic_self_ipi(v);
+    }
     spin();
 }
 
@@ -453,19 +448,9 @@ static void device_message(void)
     spin();
 }
 
-/*
- * INIT for itself: every time the guest starts again, and nothing of the time
- * before may be left in its local APIC.
- */
+/* INIT for itself: every time the guest starts again. */
 static void init_self(void)
 {
-    irq_disable();
-    for (unsigned i = 0; i < VECTORS / 32; i++) {
-        if (apic_read(APIC_IRR + i)) {
-            print("Bail out! an interrupt from before the INIT\n");
-        }
-    }
-    self_ipi_all();
     timer_start(APIC_LVT_PERIODIC | 0xfe, 1000);
     apic_icr(cpu_apic_id(0), APIC_ICR_INIT | APIC_ICR_ASSERT);
     spin();

@@ -295,6 +295,26 @@ static void guest_host_vector(void)
 	guest_finish(HOST_VECTOR);
 }
 
+/* Interrupts that it never takes. */
+static void guest_pending(void)
+{
+	int vector;
+
+	guest_init();
+	for (vector = 0x20; vector < 0x100; vector++)
+		x2apic_write_reg(APIC_SELF_IPI, vector);
+	GUEST_SYNC(0);
+	for (;;)
+		cpu_relax();
+}
+
+static void guest_send_init(void)
+{
+	guest_init();
+	x2apic_write_reg(APIC_ICR, 1ull << 32 | APIC_INT_ASSERT | APIC_DM_INIT);
+	GUEST_DONE();
+}
+
 enum disturbance {
 	NOTHING,
 	GET_LAPIC,
@@ -393,6 +413,25 @@ static void *run_vcpu(void *arg)
 			TEST_FAIL("Unknown ucall %lu", uc.cmd);
 		}
 	}
+}
+
+/* Its guest goes on after a first sync, until a signal. */
+static void *run_until_signal(void *arg)
+{
+	struct runner *r = arg;
+	struct ucall uc;
+
+	if (r->passthrough)
+		TEST_ASSERT(!hpkvm_bind(r->vcpu, r->core, NULL),
+			    "Can't bind to CPU %u", r->core);
+	vcpu_run(r->vcpu);
+	TEST_ASSERT_EQ(UCALL_SYNC, get_ucall(r->vcpu, &uc));
+	expect_passthrough(r);
+	WRITE_ONCE(r->done, true);
+	TEST_ASSERT(__vcpu_run(r->vcpu) && errno == EINTR, "KVM_RUN: %d", errno);
+	if (r->passthrough)
+		TEST_ASSERT(!hpkvm_unbind(r->vcpu), "Can't unbind");
+	return NULL;
 }
 
 static void start(struct runner *r, struct kvm_vcpu *vcpu, uint32_t core,
@@ -726,6 +765,44 @@ TEST_F_TIMEOUT(smoke, host_vector_amid_host_calls, 300)
 {
 	if (run_amid_host_calls(&self->m, guest_host_vector, false) < 0)
 		SKIP(return, "no msr device");
+}
+
+/*
+ * INIT leaves no interrupt waiting, in whichever local APIC it was: Intel SDM
+ * 11.4.7.3.
+ */
+TEST_F_TIMEOUT(smoke, init_ends_interrupts, 60)
+{
+	struct machine *m = &self->m;
+	struct runner r = {
+		.vcpu = m->vcpus[1],
+		.core = m->cores[1],
+		.passthrough = m->passthrough,
+	};
+	struct kvm_lapic_state lapic;
+	struct kvm_mp_state state;
+	struct ucall uc;
+	int i;
+
+	catch_wake();
+	vcpu_arch_set_entry_point(m->vcpus[1], guest_pending);
+	TEST_ASSERT(!pthread_create(&r.thread, NULL, run_until_signal, &r),
+		    "Can't create a thread");
+	while (!READ_ONCE(r.done))
+		usleep(1000);
+	vcpu_arch_set_entry_point(m->vcpus[0], guest_send_init);
+	vcpu_run(m->vcpus[0]);
+	EXPECT_EQ(UCALL_DONE, get_ucall(m->vcpus[0], &uc));
+	/* For as long as it has not been told the guest waits for a SIPI. */
+	usleep(100000);
+	pthread_kill(r.thread, SIGUSR1);
+	pthread_join(r.thread, NULL);
+
+	vcpu_mp_state_get(m->vcpus[1], &state);
+	EXPECT_EQ(KVM_MP_STATE_INIT_RECEIVED, state.mp_state);
+	vcpu_ioctl(m->vcpus[1], KVM_GET_LAPIC, &lapic);
+	for (i = 0; i < 8; i++)
+		EXPECT_EQ(0, *(uint32_t *)&lapic.regs[APIC_IRR + i * 0x10]);
 }
 
 TEST_HARNESS_MAIN
