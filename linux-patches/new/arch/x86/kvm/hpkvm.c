@@ -559,6 +559,7 @@ static void promote(struct kvm_vcpu *vcpu)
 	bitmap_zero(h->eoi_vectors, 256);
 	h->eoi_trapped = false;
 	h->gate_shut = false;
+	h->hlt_trapped = false;
 
 	start_timer(vcpu);
 	hpkvm_ops->set_passthrough(vcpu, true);
@@ -641,6 +642,8 @@ void __kvm_hpkvm_demote(struct kvm_vcpu *vcpu, u32 reason)
 	smp_call_function_single(h->cpu, snapshot_call, &call, 1);
 	h->timer_direct = false;
 	open_all(vcpu, false);
+	if (h->hlt_trapped)
+		hpkvm_ops->trap_hlt(vcpu, false);
 	hpkvm_ops->set_passthrough(vcpu, false);
 	restore_virtual_apic(vcpu, &snap);
 	kvm_hpkvm_irq_forwarded(vcpu, snap.irr);
@@ -813,6 +816,28 @@ static void refresh_traps(struct kvm_vcpu *vcpu, bool shut)
 }
 
 /*
+ * Interrupts wake a guest from its HLT without KVM.  What KVM alone knows of is
+ * a kick (KVM_HC_KICK_CPU) and the SMI that this entry begins with; and a kick
+ * is for the next HLT if there is none now.
+ */
+static void refresh_sleep(struct kvm_vcpu *vcpu)
+{
+	struct kvm_vcpu_hpkvm *h = &vcpu->arch.hpkvm;
+	bool kicked = vcpu->arch.pv.pv_unhalted;
+
+	if (!hpkvm_feature(vcpu, KVM_HPKVM_F_DIRECT_HLT))
+		return;
+	if (unlikely(kicked || is_smm(vcpu)) && hpkvm_ops->wake &&
+	    hpkvm_ops->wake(vcpu)) {
+		vcpu->arch.pv.pv_unhalted = false;
+		kicked = false;
+	}
+	if (kicked != h->hlt_trapped)
+		hpkvm_ops->trap_hlt(vcpu, kicked);
+	h->hlt_trapped = kicked;
+}
+
+/*
  * The entry window: the priority is the guest's, or an NMI could come too late
  * to be seen by a check for host work.  An NMI is a matter of this CPU's alone,
  * and sees what was written before it in program order.
@@ -861,6 +886,7 @@ bool kvm_hpkvm_enter(struct kvm_vcpu *vcpu)
 	}
 
 	kvm_hpkvm_ipi_enter(vcpu);
+	refresh_sleep(vcpu);
 	refresh_traps(vcpu, d->aside);
 	if (vcpu->arch.hpkvm.gate_shut)
 		return true;

@@ -23,6 +23,9 @@
  *	what F_DIRECT_HLT names; the vCPU is loaded and not running
  * @open_msr: let the guest @read and @write an MSR without an exit
  * @trap_cr8: intercept CR8 accesses, or not
+ * @trap_hlt: intercept HLT in spite of F_DIRECT_HLT, or not
+ * @wake: end the HLT that the guest is in, if it is; NULL if no exit leaves it
+ *	there
  * @stop_entry: in NMI context, have the entry that is under way exit at once;
  *	NULL if no NMI can come between kvm_hpkvm_enter() and kvm_hpkvm_exit()
  */
@@ -32,6 +35,8 @@ struct kvm_hpkvm_ops {
 	void (*set_passthrough)(struct kvm_vcpu *vcpu, bool on);
 	void (*open_msr)(struct kvm_vcpu *vcpu, u32 msr, bool read, bool write);
 	void (*trap_cr8)(struct kvm_vcpu *vcpu, bool trap);
+	void (*trap_hlt)(struct kvm_vcpu *vcpu, bool trap);
+	bool (*wake)(struct kvm_vcpu *vcpu);
 	void (*stop_entry)(void);
 };
 

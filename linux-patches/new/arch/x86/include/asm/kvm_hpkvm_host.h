@@ -60,6 +60,7 @@ struct hpkvm_ipi_sender {
  * @eoi_trapped: EOI and TMR are intercepted, some @eoi_vectors are in flight
  * @gate_shut: runs with the gate shut until it signals EOI for dedicated_cpu's
  *	@aside vector
+ * @hlt_trapped: the next HLT is intercepted, for a kick that came before it
  * @nested: the guest has run a guest of its own since it enabled SVM or VMX
  * @reason: enum kvm_hpkvm_reason, why not passthrough
  * @lvtt: the virtual LVTT that the physical one was programmed from
@@ -82,6 +83,7 @@ struct kvm_vcpu_hpkvm {
 	bool deadline_open;
 	bool eoi_trapped;
 	bool gate_shut;
+	bool hlt_trapped;
 	bool nested;
 	u32 reason;
 	u32 lvtt;

@@ -102,6 +102,15 @@ static void svm_hpkvm_trap_cr8(struct kvm_vcpu *vcpu, bool trap)
 	}
 }
 
+/* Any exit has ended a HLT; a kick that comes first must be found by the next. */
+static void svm_hpkvm_trap_hlt(struct kvm_vcpu *vcpu, bool trap)
+{
+	if (trap)
+		svm_set_intercept(to_svm(vcpu), INTERCEPT_HLT);
+	else
+		svm_clr_intercept(to_svm(vcpu), INTERCEPT_HLT);
+}
+
 /**
  * svm_hpkvm_cancel_entry - undo an entry after CLGI, before VMRUN
  * @vcpu: the vCPU
@@ -127,6 +136,7 @@ static struct kvm_hpkvm_ops svm_hpkvm_ops = {
 	.set_passthrough	= svm_hpkvm_set_passthrough,
 	.open_msr		= svm_hpkvm_open_msr,
 	.trap_cr8		= svm_hpkvm_trap_cr8,
+	.trap_hlt		= svm_hpkvm_trap_hlt,
 };
 
 void svm_hpkvm_setup(bool on)

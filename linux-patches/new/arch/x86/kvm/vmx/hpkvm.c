@@ -53,15 +53,23 @@ static void vmx_hpkvm_on(struct kvm_vcpu *vcpu)
 }
 
 /*
- * The hardware keeps a guest that sleeps in HLT asleep across exits.  Stock
- * KVM wants to know, to wake it up and to tell user space.
+ * The hardware keeps a guest that sleeps in HLT asleep across exits.
+ *
+ * Return: whether it did.
  */
-static void vmx_hpkvm_export_hlt(struct kvm_vcpu *vcpu)
+static bool vmx_hpkvm_wake(struct kvm_vcpu *vcpu)
 {
 	if (vmcs_read32(GUEST_ACTIVITY_STATE) != GUEST_ACTIVITY_HLT)
-		return;
+		return false;
 	vmcs_write32(GUEST_ACTIVITY_STATE, GUEST_ACTIVITY_ACTIVE);
-	if (vcpu->arch.mp_state == KVM_MP_STATE_RUNNABLE)
+	return true;
+}
+
+/* Stock KVM wants to know, to wake it up and to tell user space. */
+static void vmx_hpkvm_export_hlt(struct kvm_vcpu *vcpu)
+{
+	if (vmx_hpkvm_wake(vcpu) &&
+	    vcpu->arch.mp_state == KVM_MP_STATE_RUNNABLE)
 		vcpu->arch.mp_state = KVM_MP_STATE_HALTED;
 }
 
@@ -118,6 +126,16 @@ static void vmx_hpkvm_trap_cr8(struct kvm_vcpu *vcpu, bool trap)
 					    CPU_BASED_CR8_STORE_EXITING);
 }
 
+static void vmx_hpkvm_trap_hlt(struct kvm_vcpu *vcpu, bool trap)
+{
+	struct vcpu_vmx *vmx = to_vmx(vcpu);
+
+	if (trap)
+		exec_controls_setbit(vmx, CPU_BASED_HLT_EXITING);
+	else
+		exec_controls_clearbit(vmx, CPU_BASED_HLT_EXITING);
+}
+
 /*
  * In NMI context, somewhere between kvm_hpkvm_enter() and kvm_hpkvm_exit().
  * A preemption timer of 0 exits before the guest's first instruction and
@@ -155,6 +173,8 @@ static const struct kvm_hpkvm_ops vmx_hpkvm_ops = {
 	.set_passthrough	= vmx_hpkvm_set_passthrough,
 	.open_msr		= vmx_hpkvm_open_msr,
 	.trap_cr8		= vmx_hpkvm_trap_cr8,
+	.trap_hlt		= vmx_hpkvm_trap_hlt,
+	.wake			= vmx_hpkvm_wake,
 	.stop_entry		= vmx_hpkvm_stop_entry,
 };
 

@@ -26,6 +26,8 @@
 
 #define NR_IRQS		1000
 #define NR_LEVEL_IRQS	5000
+#define NR_KICKS	5000
+#define KICK_JITTER	2000	/* cycles */
 #define TIMER_US	200
 #define UNSERVED_MS	100
 #define CALL_PAUSE_US	200	/* at most, between two calls of the host's */
@@ -40,6 +42,7 @@
 
 static uint64_t hits[256];
 static uint64_t vcpus_ready;
+static uint64_t sleeping;
 
 struct machine {
 	struct kvm_vm *vm;
@@ -293,6 +296,48 @@ static void guest_host_vector(void)
 		guest_wait(HOST_VECTOR, i);
 	}
 	guest_finish(HOST_VECTOR);
+}
+
+static void guest_jitter(uint64_t *state)
+{
+	uint64_t end = rdtsc();
+
+	*state = *state * 6364136223846793005ull + 1442695040888963407ull;
+	end += (*state >> 33) % KICK_JITTER;
+	while (rdtsc() < end)
+		cpu_relax();
+}
+
+/* As Linux waits for a contended lock: with IF=0, so that only a kick helps. */
+static void guest_sleeper(void)
+{
+	uint64_t seed = 1;
+	int i;
+
+	guest_init();
+	GUEST_SYNC(0);
+	for (i = 1; i <= NR_KICKS; i++) {
+		WRITE_ONCE(sleeping, i);
+		guest_jitter(&seed);
+		asm volatile("hlt" ::: "memory");
+	}
+	GUEST_DONE();
+}
+
+static void guest_kicker(void)
+{
+	uint64_t seed = 2;
+	int i;
+
+	guest_init();
+	GUEST_SYNC(0);
+	for (i = 1; i <= NR_KICKS; i++) {
+		while (READ_ONCE(sleeping) < i)
+			cpu_relax();
+		guest_jitter(&seed);
+		kvm_hypercall(KVM_HC_KICK_CPU, 0, 1, 0, 0);
+	}
+	GUEST_DONE();
 }
 
 /* Interrupts that it never takes. */
@@ -765,6 +810,26 @@ TEST_F_TIMEOUT(smoke, host_vector_amid_host_calls, 300)
 {
 	if (run_amid_host_calls(&self->m, guest_host_vector, false) < 0)
 		SKIP(return, "no msr device");
+}
+
+/*
+ * KVM_HC_KICK_CPU wakes a vCPU up from the HLT that it is in, or else from its
+ * next one (Documentation/virt/kvm/x86/hypercalls.rst).
+ */
+TEST_F_TIMEOUT(smoke, kicks_wake, 120)
+{
+	struct machine *m = &self->m;
+	struct runner r[NR_VCPUS];
+	int i;
+
+	catch_wake();
+	vcpu_arch_set_entry_point(m->vcpus[0], guest_kicker);
+	vcpu_arch_set_entry_point(m->vcpus[1], guest_sleeper);
+	for (i = 0; i < NR_VCPUS; i++)
+		start(&r[i], m->vcpus[i], m->cores[i], m->passthrough, NOTHING);
+	for (i = 0; i < NR_VCPUS; i++)
+		finish(&r[i]);
+	printf("# exits %lu and %lu\n", r[0].exits, r[1].exits);
 }
 
 /*
