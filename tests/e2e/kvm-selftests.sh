@@ -6,7 +6,7 @@
 # device of the host's, for those that need one.
 #
 #   PROGRAMS  pattern of their names          (hpkvm_*_test)
-#   ONLY      one test of theirs              (all)
+#   ONLY      the tests of theirs             (all)
 
 . /host/tests/host/lib/vfio.sh
 
@@ -14,9 +14,13 @@ EDU=0000:00:10.0
 if vfio_take $EDU; then
 	export HPKVM_EDU=$EDU
 fi
+set --
+for only in $ONLY; do
+	set -- "$@" -t "$only"
+done
 for program in "$FILES"/${PROGRAMS:-hpkvm_*_test}; do
 	name=$(basename "$program")
-	timeout 900 "$program" ${ONLY:+-t "$ONLY"} >/tmp/selftest 2>&1
+	timeout 900 "$program" "$@" >/tmp/selftest 2>&1
 	status=$?
 	planned=$(sed -n 's/^1\.\.//p' /tmp/selftest)
 	run=$(grep -Ec '^(not )?ok [0-9]+ ' /tmp/selftest)

@@ -34,6 +34,8 @@
 #define HELD_US		500	/* long enough for some */
 #define NR_VCPUS	2
 
+#define LVTT_MODES	(APIC_LVT_TIMER_PERIODIC | APIC_LVT_TIMER_TSCDEADLINE)
+
 /* Bus clock of KVM's LAPIC timer: 1 GHz, divided by 1. */
 #define TDCR_DIV_1	0xb
 
@@ -296,6 +298,20 @@ static void guest_host_vector(void)
 		guest_wait(HOST_VECTOR, i);
 	}
 	guest_finish(HOST_VECTOR);
+}
+
+/* The VMM does something to the local APIC at each sync. */
+static void guest_oneshot_synced(void)
+{
+	int i;
+
+	guest_init();
+	x2apic_write_reg(APIC_LVTT, APIC_LVT_TIMER_ONESHOT | TIMER_VECTOR);
+	for (i = 1; ; i++) {
+		GUEST_SYNC(i);
+		x2apic_write_reg(APIC_TMICT, TIMER_US * 1000);
+		guest_wait(TIMER_VECTOR, i);
+	}
 }
 
 static void guest_jitter(uint64_t *state)
@@ -810,6 +826,45 @@ TEST_F_TIMEOUT(smoke, host_vector_amid_host_calls, 300)
 {
 	if (run_amid_host_calls(&self->m, guest_host_vector, false) < 0)
 		SKIP(return, "no msr device");
+}
+
+/*
+ * KVM_SET_LAPIC puts anything into KVM's local APIC.  What is illegal there must
+ * not reach the core's: reserved bits would be a fault of the host's, and a
+ * timer with another delivery mode its NMI, SMI or INIT.
+ */
+TEST_F_TIMEOUT(smoke, illegal_lapic_state, 60)
+{
+	/* With an emulated timer KVM delivers what the mode says. */
+	uint32_t modes = self->m.all_features ? APIC_MODE_MASK : 0;
+	struct kvm_vcpu *vcpu = self->m.vcpus[0];
+	struct kvm_lapic_state lapic;
+	struct ucall uc;
+	uint32_t *reg;
+	int bit;
+
+	vcpu_arch_set_entry_point(vcpu, guest_oneshot_synced);
+	if (self->m.passthrough)
+		TEST_ASSERT(!hpkvm_bind(vcpu, self->m.cores[0], NULL),
+			    "Can't bind");
+	for (bit = 8; bit < 32; bit++) {
+		vcpu_run(vcpu);
+		if (get_ucall(vcpu, &uc) == UCALL_ABORT)
+			REPORT_GUEST_ASSERT(uc);
+		TEST_ASSERT_EQ(UCALL_SYNC, uc.cmd);
+
+		vcpu_ioctl(vcpu, KVM_GET_LAPIC, &lapic);
+		reg = (uint32_t *)(lapic.regs + APIC_TASKPRI);
+		*reg = BIT(bit);
+		reg = (uint32_t *)(lapic.regs + APIC_LVTT);
+		*reg = APIC_LVT_TIMER_ONESHOT | TIMER_VECTOR;
+		*reg |= BIT(bit) & ~(APIC_LVT_MASKED | LVTT_MODES |
+				     (APIC_MODE_MASK & ~modes));
+		vcpu_ioctl(vcpu, KVM_SET_LAPIC, &lapic);
+	}
+	if (self->m.all_features)
+		TEST_ASSERT_EQ(KVM_HPKVM_MODE_PASSTHROUGH,
+			       hpkvm_state(vcpu).mode);
 }
 
 /*

@@ -18,6 +18,7 @@
 #define APIC_LDR		0xd0
 #define APIC_ISR		0x100
 #define APIC_TMR		0x180
+#define APIC_MODE_MASK		0x700
 #define APIC_LVT0		0x350
 #define APIC_SELF_IPI		0x3f0
 
