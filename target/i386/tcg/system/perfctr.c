@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
 /*
  * Performance counters of AMD family 15h (PERFCTR_CORE): AMD64 APM vol. 2,
  * section 13.2.
@@ -8,8 +9,6 @@
  *
  * env.msr_gp_counters holds the value of a counter that stands still, and that
  * less the clock of one that counts.  They are written with the BQL held.
- *
- * SPDX-License-Identifier: GPL-2.0-or-later
  */
 
 #include "qemu/osdep.h"
