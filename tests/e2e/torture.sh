@@ -9,7 +9,7 @@
 #                 half of them left alone, two fifths with four vCPUs, a tenth
 #                 with IPIs, and with the rest some on top          (1000000)
 #   SENT          IPIs that they send as fast as they can, beside that (IRQS)
-#   STORM         interrupts while the host is in a storm, all of which must have
+#   STORM_IRQS    interrupts while the host is in a storm, all of which must have
 #                 come before they are over  (IRQS/100, 500 at least)
 #   SEED          of the guests and of what the host does             (1)
 #   VM_DEDICATED  vCPUs of two that must be in passthrough            (2)
@@ -22,7 +22,7 @@
 IRQS=${IRQS:-1000000}
 SENT=${SENT:-$IRQS}
 ACCEL=hpkvm,cpus=2-3
-STORM=${STORM:-$((IRQS > 50000 ? IRQS / 100 : 500))}
+STORM_IRQS=${STORM_IRQS:-$((IRQS > 50000 ? IRQS / 100 : 500))}
 VM_DEDICATED=${VM_DEDICATED:-2}
 
 # What the host does to the cores: nothing but IPIs (function calls, kicks), or
@@ -90,7 +90,7 @@ fi
 
 # Enough that the storm has had its turn of everything.
 torture_begin storm $ACCEL "$VM_DEDICATED" \
-	irqs="$STORM"
+	irqs="$STORM_IRQS"
 torture_disturb storm 2,3
 torture_end storm
 # shellcheck disable=SC2086
