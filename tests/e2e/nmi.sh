@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 #
-# Runs inside an emulated host with --pmu: the host's own NMIs (backtraces, profiling,
-# watchdogs) on leased cores, beside those that reach them for us.  They do
-# their work, and the guest goes on in passthrough afterwards.  NMIs of nobody
-# and a panic, after which a host is no use, are in nmi-panic.
+# Runs inside an emulated host with --pmu: the host's own NMIs (backtraces,
+# profiling, watchdogs) on leased cores, beside those that reach them for us.
+# They do their work, and the guest goes on in passthrough afterwards.  NMIs of
+# nobody and a panic, after which a host is no use, are in nmi-panic.
 
 . /host/tests/host/lib/tap.sh
 . /host/tests/host/lib/vm.sh
@@ -63,10 +63,10 @@ interrupts() {	# row, CPU
 		awk -v column=$(($2 + 1)) '{ print $column }'
 }
 
-# The counter's NMI comes after $WATCHDOG_THRESH s of the clock that Linux took
-# the CPU for; the emulator has one cycle a nanosecond.
 cpu_mhz() { sed -n "s/^cpu MHz.*: \([0-9]*\).*/\1/p; T; q" /proc/cpuinfo; }
 
+# The counter's NMI comes after $WATCHDOG_THRESH s of the clock that Linux took
+# the CPU for; the emulator has one cycle a nanosecond.
 watched() {	# CPU
 	_due=$((WATCHDOG_SECONDS * 1000 / (WATCHDOG_THRESH * $(cpu_mhz))))
 	_pmis=$(($(interrupts PMI "$1") - $(cat /tmp/pmi.$1)))

@@ -9,8 +9,8 @@
 #                 half of them left alone, two fifths with four vCPUs, a tenth
 #                 with IPIs, and with the rest some on top          (1000000)
 #   SENT          IPIs that they send as fast as they can, beside that (IRQS)
-#   STORM_IRQS    interrupts while the host is in a storm, all of which must have
-#                 come before they are over  (IRQS/100, 500 at least)
+#   STORM_IRQS    interrupts in the host's storm: enough that it has done all that
+#                 it can before they are over       (IRQS/100, 500 at least)
 #   SEED          of the guests and of what the host does             (1)
 #   VM_DEDICATED  vCPUs of two that must be in passthrough            (2)
 

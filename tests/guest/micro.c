@@ -143,16 +143,21 @@ static uint64_t do_self_icr(void)
     return await_handler(before);
 }
 
+static uint64_t await_seen(unsigned want)
+{
+    while (seen != want) {
+        cpu_pause();
+    }
+    return seen_at;
+}
+
 /* The first of the others, by its physical and by its logical ID. */
 static uint64_t ipi(uint32_t dest, uint32_t icr, unsigned targets)
 {
     unsigned want = seen + targets;
 
     apic_icr(dest, APIC_ICR_ASSERT | icr | IPI_VECTOR);
-    while (seen != want) {
-        cpu_pause();
-    }
-    return seen_at;
+    return await_seen(want);
 }
 
 static uint64_t do_ipi(void)
@@ -191,10 +196,7 @@ static uint64_t do_ipi_hypercall(void)
         return do_ipi_group();
     }
     hypercall(KVM_HC_SEND_IPI, group_mask(), IPI_VECTOR);
-    while (seen != want) {
-        cpu_pause();
-    }
-    return seen_at;
+    return await_seen(want);
 }
 
 static uint64_t do_ipi_others(void)

@@ -93,9 +93,14 @@ static void perfctr_timer(void *opaque)
     }
 }
 
+static bool has_counters(CPUX86State *env)
+{
+    return env->features[FEAT_8000_0001_ECX] & CPUID_EXT3_PERFCORE;
+}
+
 void x86_perfctr_arm(X86CPU *cpu)
 {
-    if (!(cpu->env.features[FEAT_8000_0001_ECX] & CPUID_EXT3_PERFCORE)) {
+    if (!has_counters(&cpu->env)) {
         return;
     }
     if (!cpu->perfctr_timer) {
@@ -107,8 +112,7 @@ void x86_perfctr_arm(X86CPU *cpu)
 
 bool x86_perfctr_read(CPUX86State *env, unsigned i, uint64_t *value)
 {
-    if (!(env->features[FEAT_8000_0001_ECX] & CPUID_EXT3_PERFCORE) ||
-        i >= X86_PERFCTRS) {
+    if (!has_counters(env) || i >= X86_PERFCTRS) {
         return false;
     }
     *value = counter_at(env, i, clock_now());
@@ -131,18 +135,17 @@ bool x86_perfctr_rdmsr(CPUX86State *env, uint32_t msr, uint64_t *value)
 bool x86_perfctr_wrmsr(CPUX86State *env, uint32_t msr, uint64_t value)
 {
     unsigned i = (msr - MSR_F15H_PERF_CTL0) / 2;
-    uint64_t counter;
+    int64_t now = clock_now();
 
-    if (!x86_perfctr_read(env, i, &counter)) {
+    if (!has_counters(env)) {
         return false;
     }
     BQL_LOCK_GUARD();
     if (msr & 1) {
-        set_counter(env, i, value & COUNTER_MASK, clock_now());
+        set_counter(env, i, value & COUNTER_MASK, now);
     } else {
-        int64_t now = clock_now();
+        uint64_t counter = counter_at(env, i, now);
 
-        counter = counter_at(env, i, now);
         env->msr_gp_evtsel[i] = value;
         set_counter(env, i, counter, now);
     }

@@ -282,33 +282,66 @@ static void guest_level(void)
 	GUEST_DONE();
 }
 
-/* For up to @most cycles. */
-static void guest_jitter(uint64_t *state, uint64_t most)
+static void guest_spin(uint64_t cycles)
 {
-	uint64_t end = rdtsc();
+	uint64_t end = rdtsc() + cycles;
 
-	*state = *state * 6364136223846793005ull + 1442695040888963407ull;
-	end += (*state >> 33) % most;
 	while (rdtsc() < end)
 		cpu_relax();
 }
 
-/* It waits in the IRR for a while, in which the host sends itself the same. */
-static void guest_host_vector(void)
+static uint64_t guest_cycles(uint64_t us)
 {
-	uint64_t end;
+	return us * guest_tsc_khz / 1000;
+}
+
+/* It waits in the IRR for a while, in which the host sends itself the same. */
+static void guest_take_host_vector(bool send)
+{
 	int i;
 
 	guest_init();
 	GUEST_SYNC(0);
 	for (i = 1; i <= NR_IRQS; i++) {
-		x2apic_write_reg(APIC_SELF_IPI, HOST_VECTOR);
-		end = rdtsc() + HELD_US * (uint64_t)guest_tsc_khz / 1000;
-		while (rdtsc() < end)
-			cpu_relax();
+		WRITE_ONCE(asked, i);
+		if (send)
+			x2apic_write_reg(APIC_SELF_IPI, HOST_VECTOR);
+		guest_spin(guest_cycles(HELD_US));
 		guest_wait(HOST_VECTOR, i);
 	}
 	guest_finish(HOST_VECTOR);
+}
+
+static void guest_host_vector(void)
+{
+	guest_take_host_vector(true);
+}
+
+static void guest_host_vector_taker(void)
+{
+	guest_take_host_vector(false);
+}
+
+/* What the other vCPU has asked for, at any moment within @cycles. */
+static void guest_await_asked(uint64_t i, uint64_t *seed, uint64_t cycles)
+{
+	while (READ_ONCE(asked) < i)
+		cpu_relax();
+	guest_spin(hpkvm_random(seed) % cycles);
+}
+
+static void guest_host_vector_sender(void)
+{
+	uint64_t seed = 1;
+	int i;
+
+	guest_init();
+	GUEST_SYNC(0);
+	for (i = 1; i <= NR_IRQS; i++) {
+		guest_await_asked(i, &seed, guest_cycles(HELD_US));
+		x2apic_write_reg(APIC_ICR, APIC_INT_ASSERT | HOST_VECTOR);
+	}
+	GUEST_DONE();
 }
 
 /* The VMM does something to the local APIC at each sync. */
@@ -335,7 +368,7 @@ static void guest_sleeper(void)
 	GUEST_SYNC(0);
 	for (i = 1; i <= NR_KICKS; i++) {
 		WRITE_ONCE(asked, i);
-		guest_jitter(&seed, KICK_JITTER);
+		guest_spin(hpkvm_random(&seed) % KICK_JITTER);
 		asm volatile("hlt" ::: "memory");
 	}
 	GUEST_DONE();
@@ -349,44 +382,8 @@ static void guest_kicker(void)
 	guest_init();
 	GUEST_SYNC(0);
 	for (i = 1; i <= NR_KICKS; i++) {
-		while (READ_ONCE(asked) < i)
-			cpu_relax();
-		guest_jitter(&seed, KICK_JITTER);
+		guest_await_asked(i, &seed, KICK_JITTER);
 		kvm_hypercall(KVM_HC_KICK_CPU, 0, 1, 0, 0);
-	}
-	GUEST_DONE();
-}
-
-/* The same from the other vCPU, at any moment. */
-static void guest_host_vector_taker(void)
-{
-	uint64_t end;
-	int i;
-
-	guest_init();
-	GUEST_SYNC(0);
-	for (i = 1; i <= NR_IRQS; i++) {
-		WRITE_ONCE(asked, i);
-		end = rdtsc() + HELD_US * (uint64_t)guest_tsc_khz / 1000;
-		while (rdtsc() < end)
-			cpu_relax();
-		guest_wait(HOST_VECTOR, i);
-	}
-	guest_finish(HOST_VECTOR);
-}
-
-static void guest_host_vector_sender(void)
-{
-	uint64_t seed = 1;
-	int i;
-
-	guest_init();
-	GUEST_SYNC(0);
-	for (i = 1; i <= NR_IRQS; i++) {
-		while (READ_ONCE(asked) < i)
-			cpu_relax();
-		guest_jitter(&seed, HELD_US * (uint64_t)guest_tsc_khz / 1000);
-		x2apic_write_reg(APIC_ICR, APIC_INT_ASSERT | HOST_VECTOR);
 	}
 	GUEST_DONE();
 }
@@ -470,16 +467,26 @@ static void expect_passthrough(struct runner *r)
 		    state.reason);
 }
 
+static void bind_runner(struct runner *r)
+{
+	if (r->passthrough)
+		TEST_ASSERT(!hpkvm_bind(r->vcpu, r->core, NULL),
+			    "Can't bind to CPU %u", r->core);
+}
+
+static void unbind_runner(struct runner *r)
+{
+	if (r->passthrough)
+		TEST_ASSERT(!hpkvm_unbind(r->vcpu), "Can't unbind");
+}
+
 static void *run_vcpu(void *arg)
 {
 	struct runner *r = arg;
 	struct ucall uc;
 	uint64_t first_exits = 0;
 
-	if (r->passthrough)
-		TEST_ASSERT(!hpkvm_bind(r->vcpu, r->core, NULL),
-			    "Can't bind to CPU %u", r->core);
-
+	bind_runner(r);
 	for (;;) {
 		if (__vcpu_run(r->vcpu)) {
 			TEST_ASSERT(errno == EINTR, "KVM_RUN: %d", errno);
@@ -500,9 +507,7 @@ static void *run_vcpu(void *arg)
 				   first_exits;
 			if (r->disturbance == NOTHING)
 				expect_passthrough(r);
-			if (r->passthrough)
-				TEST_ASSERT(!hpkvm_unbind(r->vcpu),
-					    "Can't unbind");
+			unbind_runner(r);
 			WRITE_ONCE(r->done, true);
 			return NULL;
 		default:
@@ -517,16 +522,13 @@ static void *run_until_signal(void *arg)
 	struct runner *r = arg;
 	struct ucall uc;
 
-	if (r->passthrough)
-		TEST_ASSERT(!hpkvm_bind(r->vcpu, r->core, NULL),
-			    "Can't bind to CPU %u", r->core);
+	bind_runner(r);
 	vcpu_run(r->vcpu);
 	TEST_ASSERT_EQ(UCALL_SYNC, get_ucall(r->vcpu, &uc));
 	expect_passthrough(r);
 	WRITE_ONCE(r->done, true);
 	TEST_ASSERT(__vcpu_run(r->vcpu) && errno == EINTR, "KVM_RUN: %d", errno);
-	if (r->passthrough)
-		TEST_ASSERT(!hpkvm_unbind(r->vcpu), "Can't unbind");
+	unbind_runner(r);
 	return NULL;
 }
 
@@ -804,10 +806,10 @@ static void spin_up_to(unsigned int us)
 
 /*
  * Run @guest on vCPU 0 while its core is called all the time, @other, if any, on
- * vCPU 1, and have the line up if @line.  Returns how many calls there were, or
- * -1 if there is no way to call.
+ * vCPU 1, and have the line up if @line.  Returns false, with errno, if there is
+ * no way to call.
  */
-static long run_amid_host_calls(struct machine *m, void *guest, void *other,
+static bool run_amid_host_calls(struct machine *m, void *guest, void *other,
 				bool line)
 {
 	struct runner r, sender;
@@ -819,7 +821,7 @@ static long run_amid_host_calls(struct machine *m, void *guest, void *other,
 	snprintf(path, sizeof(path), "/dev/cpu/%u/msr", m->cores[0]);
 	fd = open(path, O_RDONLY);
 	if (fd < 0)
-		return -1;
+		return false;
 
 	vcpu_arch_set_entry_point(m->vcpus[0], guest);
 	start(&r, m->vcpus[0], m->cores[0], m->passthrough, NOTHING);
@@ -846,7 +848,7 @@ static long run_amid_host_calls(struct machine *m, void *guest, void *other,
 		finish(&sender);
 	close(fd);
 	printf("# %ld calls\n", calls);
-	return calls;
+	return true;
 }
 
 /*
@@ -857,8 +859,8 @@ static long run_amid_host_calls(struct machine *m, void *guest, void *other,
 TEST_F_TIMEOUT(smoke, level_amid_host_calls, 300)
 {
 	route_level_line(self->m.vm);
-	if (run_amid_host_calls(&self->m, guest_level, NULL, true) < 0)
-		SKIP(return, "no msr device");
+	if (!run_amid_host_calls(&self->m, guest_level, NULL, true))
+		SKIP(return, "the msr device: %s", strerror(errno));
 }
 
 /*
@@ -867,15 +869,15 @@ TEST_F_TIMEOUT(smoke, level_amid_host_calls, 300)
  */
 TEST_F_TIMEOUT(smoke, host_vector_amid_host_calls, 300)
 {
-	if (run_amid_host_calls(&self->m, guest_host_vector, NULL, false) < 0)
-		SKIP(return, "no msr device");
+	if (!run_amid_host_calls(&self->m, guest_host_vector, NULL, false))
+		SKIP(return, "the msr device: %s", strerror(errno));
 }
 
 TEST_F_TIMEOUT(smoke, host_vector_from_sibling, 300)
 {
-	if (run_amid_host_calls(&self->m, guest_host_vector_taker,
-				guest_host_vector_sender, false) < 0)
-		SKIP(return, "no msr device");
+	if (!run_amid_host_calls(&self->m, guest_host_vector_taker,
+				 guest_host_vector_sender, false))
+		SKIP(return, "the msr device: %s", strerror(errno));
 }
 
 /*
