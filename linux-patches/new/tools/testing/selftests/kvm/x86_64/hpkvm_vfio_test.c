@@ -168,8 +168,12 @@ static void guest_code(void)
 		cpu_relax();
 }
 
+static struct kvm_run *running;
+
+/* One that comes before KVM_RUN must end it, too. */
 static void on_signal(int signal)
 {
+	WRITE_ONCE(running->immediate_exit, 1);
 }
 
 static void *run(void *arg)
@@ -181,6 +185,7 @@ static void *run(void *arg)
 	for (;;) {
 		TEST_ASSERT(__vcpu_run(m->vcpu) && errno == EINTR,
 			    "The guest ended");
+		WRITE_ONCE(m->vcpu->run->immediate_exit, 0);
 		switch (m->request) {
 		case COUNT_EXITS:
 			m->exits = hpkvm_vcpu_stat(m->vcpu, "exits");
@@ -197,16 +202,15 @@ static void *run(void *arg)
 	return NULL;
 }
 
-/* Done by the vCPU's thread, between two times in the guest. */
+/* Done once by the vCPU's thread, between two times in the guest. */
 static void ask(struct machine *m, enum request request)
 {
 	unsigned int before = READ_ONCE(m->served);
 
 	m->request = request;
-	while (READ_ONCE(m->served) == before) {
-		pthread_kill(m->thread, SIGUSR1);
+	pthread_kill(m->thread, SIGUSR1);
+	while (READ_ONCE(m->served) == before)
 		usleep(SETTLE_US);
-	}
 }
 
 /* ---- What the tests look at ---- */
@@ -278,6 +282,7 @@ FIXTURE_SETUP(vfio)
 	route(m->vm, 0, VECTOR);
 	connect_interrupt(m->vm, device);
 
+	running = m->vcpu->run;
 	signal(SIGUSR1, on_signal);
 	ASSERT_EQ(0, pthread_create(&m->thread, NULL, run, m));
 	ASSERT_EQ(KVM_HPKVM_IRQ_MODE_DIRECT,
