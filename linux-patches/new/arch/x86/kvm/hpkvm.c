@@ -816,9 +816,9 @@ static void refresh_traps(struct kvm_vcpu *vcpu, bool shut)
 }
 
 /*
- * Interrupts wake a guest from its HLT without KVM.  What KVM alone knows of is
- * a kick (KVM_HC_KICK_CPU) and the SMI that this entry begins with; and a kick
- * is for the next HLT if there is none now.
+ * Interrupts wake a guest from its HLT without KVM, and what KVM injects does so,
+ * too.  A kick (KVM_HC_KICK_CPU) is neither, and is for the next HLT if there is
+ * none now.
  */
 static void refresh_sleep(struct kvm_vcpu *vcpu)
 {
@@ -827,8 +827,7 @@ static void refresh_sleep(struct kvm_vcpu *vcpu)
 
 	if (!hpkvm_feature(vcpu, KVM_HPKVM_F_DIRECT_HLT))
 		return;
-	if (unlikely(kicked || is_smm(vcpu)) && hpkvm_ops->wake &&
-	    hpkvm_ops->wake(vcpu)) {
+	if (unlikely(kicked) && hpkvm_ops->wake && hpkvm_ops->wake(vcpu)) {
 		vcpu->arch.pv.pv_unhalted = false;
 		kicked = false;
 	}
@@ -1241,9 +1240,12 @@ long kvm_arch_vcpu_async_ioctl(struct file *filp, unsigned int ioctl,
  */
 static void show_expired_timer(struct kvm_vcpu *vcpu)
 {
-	if (vcpu->kvm->arch.hpkvm_features && lapic_in_kernel(vcpu) &&
-	    !deadline_mode(vcpu))
-		kvm_inject_pending_timer_irqs(vcpu);
+	if (!vcpu->kvm->arch.hpkvm_features || !lapic_in_kernel(vcpu) ||
+	    deadline_mode(vcpu))
+		return;
+	/* The vendor's timer stands still while nobody is in KVM_RUN. */
+	kvm_lapic_switch_to_sw_timer(vcpu);
+	kvm_inject_pending_timer_irqs(vcpu);
 }
 
 /**

@@ -32,7 +32,13 @@
 #define UNSERVED_MS	100
 #define CALL_PAUSE_US	200	/* at most, between two calls of the host's */
 #define HELD_US		500	/* long enough for some */
+#define NR_SMIS		300
 #define NR_VCPUS	2
+
+#define SMRAM_SLOT	1
+#define SMRAM_GPA	0x1000000
+#define SMRAM_SIZE	0x10000
+#define SMI_ENTRY	0x8000	/* Intel SDM 33.5 */
 
 #define LVTT_MODES	(APIC_LVT_TIMER_PERIODIC | APIC_LVT_TIMER_TSCDEADLINE)
 
@@ -45,6 +51,7 @@
 static uint64_t hits[256];
 static uint64_t vcpus_ready;
 static uint64_t asked;
+static uint64_t done;
 
 struct machine {
 	struct kvm_vm *vm;
@@ -385,6 +392,64 @@ static void guest_kicker(void)
 		guest_await_asked(i, &seed, KICK_JITTER);
 		kvm_hypercall(KVM_HC_KICK_CPU, 0, 1, 0, 0);
 	}
+	GUEST_DONE();
+}
+
+/*
+ * Runs in SMM, which is 16-bit code at first.  Exits, and counts in SMRAM's first
+ * word.
+ */
+static const uint8_t smi_handler[] = {
+	0x0f, 0xa2,			/* cpuid */
+	0x2e, 0xff, 0x06, 0x00, 0x00,	/* incw %cs:0 */
+	0x0f, 0xaa,			/* rsm */
+};
+
+/* Awake and asleep, in and out of the handler, until the sender is done. */
+static void guest_smi_taker(void)
+{
+	uint64_t delta;
+	int i;
+
+	guest_init();
+	x2apic_write_reg(APIC_LVTT, APIC_LVT_TIMER_TSCDEADLINE | TIMER_VECTOR);
+	delta = guest_cycles(TIMER_US);
+	GUEST_SYNC(0);
+	for (i = 1; !READ_ONCE(done); i++) {
+		WRITE_ONCE(asked, i);
+		wrmsr(MSR_IA32_TSC_DEADLINE, rdtsc() + delta);
+		if (i & 1)
+			guest_halt(TIMER_VECTOR, i);
+		else
+			guest_wait(TIMER_VECTOR, i);
+	}
+	guest_listen_for_10_ms();
+	GUEST_ASSERT_EQ(hits[TIMER_VECTOR], i - 1);
+	GUEST_DONE();
+}
+
+/* The next one when the taker got on, at any moment of what it does. */
+static void guest_smi_sender(void)
+{
+	uint16_t *taken = (uint16_t *)SMRAM_GPA;
+	uint64_t seed = 1, seen = 0, end;
+	int i;
+
+	guest_init();
+	GUEST_SYNC(0);
+	for (i = 1; i <= NR_SMIS; i++) {
+		guest_await_asked(seen + 1, &seed, guest_cycles(2 * TIMER_US));
+		seen = READ_ONCE(asked);
+		x2apic_write_reg(APIC_ICR, APIC_INT_ASSERT | APIC_DM_SMI);
+		end = rdtsc() + WAIT_SECONDS * 1000ull * guest_tsc_khz;
+		while (READ_ONCE(*taken) < i && rdtsc() < end)
+			cpu_relax();
+		__GUEST_ASSERT(READ_ONCE(*taken) == i, "%u taken, %d sent",
+			       READ_ONCE(*taken), i);
+	}
+	WRITE_ONCE(done, 1);
+	guest_listen_for_10_ms();
+	GUEST_ASSERT_EQ(READ_ONCE(*taken), NR_SMIS);
 	GUEST_DONE();
 }
 
@@ -921,24 +986,53 @@ TEST_F_TIMEOUT(smoke, illegal_lapic_state, 60)
 	}
 }
 
+/* Run both at once, undisturbed. */
+static void run_pair(struct machine *m, void *guest0, void *guest1)
+{
+	struct runner r[NR_VCPUS];
+	int i;
+
+	vcpu_arch_set_entry_point(m->vcpus[0], guest0);
+	vcpu_arch_set_entry_point(m->vcpus[1], guest1);
+	for (i = 0; i < NR_VCPUS; i++)
+		start(&r[i], m->vcpus[i], m->cores[i], m->passthrough, NOTHING);
+	for (i = 0; i < NR_VCPUS; i++)
+		finish(&r[i]);
+	printf("# exits %lu and %lu\n", r[0].exits, r[1].exits);
+}
+
+/*
+ * Each SMI is handled once, also one for a vCPU that sleeps, and no interrupt is
+ * lost on the way into SMM, where the local APIC is KVM's, and out of it.
+ */
+TEST_F_TIMEOUT(smoke, smis, 120)
+{
+	struct machine *m = &self->m;
+
+	if (!kvm_has_cap(KVM_CAP_X86_SMM))
+		SKIP(return, "this kernel has no KVM_CAP_X86_SMM");
+	vm_userspace_mem_region_add(m->vm, VM_MEM_SRC_ANONYMOUS, SMRAM_GPA,
+				    SMRAM_SLOT, SMRAM_SIZE / getpagesize(), 0);
+	/* The same for SMM, whose address space has nothing else. */
+	vm_set_user_memory_region(m->vm, SMRAM_SLOT | 1 << 16, 0, SMRAM_GPA,
+				  SMRAM_SIZE, addr_gpa2hva(m->vm, SMRAM_GPA));
+	virt_map(m->vm, SMRAM_GPA, SMRAM_GPA, 1);
+	memcpy(addr_gpa2hva(m->vm, SMRAM_GPA + SMI_ENTRY), smi_handler,
+	       sizeof(smi_handler));
+	vcpu_set_msr(m->vcpus[0], MSR_IA32_SMBASE, SMRAM_GPA);
+	run_pair(m, guest_smi_taker, guest_smi_sender);
+	if (m->passthrough)
+		TEST_ASSERT(hpkvm_state(m->vcpus[0]).demotions > NR_SMIS / 4,
+			    "SMIs hardly ever met passthrough");
+}
+
 /*
  * KVM_HC_KICK_CPU wakes a vCPU up from the HLT that it is in, or else from its
  * next one (Documentation/virt/kvm/x86/hypercalls.rst).
  */
 TEST_F_TIMEOUT(smoke, kicks_wake, 120)
 {
-	struct machine *m = &self->m;
-	struct runner r[NR_VCPUS];
-	int i;
-
-	catch_wake();
-	vcpu_arch_set_entry_point(m->vcpus[0], guest_kicker);
-	vcpu_arch_set_entry_point(m->vcpus[1], guest_sleeper);
-	for (i = 0; i < NR_VCPUS; i++)
-		start(&r[i], m->vcpus[i], m->cores[i], m->passthrough, NOTHING);
-	for (i = 0; i < NR_VCPUS; i++)
-		finish(&r[i]);
-	printf("# exits %lu and %lu\n", r[0].exits, r[1].exits);
+	run_pair(&self->m, guest_kicker, guest_sleeper);
 }
 
 /*
