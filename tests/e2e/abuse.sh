@@ -67,7 +67,7 @@ answers() {	# cores
 # longest gap in units of 2^20 cycles.
 neighbour_alive() {	# lines before
 	vm_wait_for neighbour "$BOOT" '^neighbour gap' $(($1 + 1)) || return
-	tr -d '\r' <$VM_DIR/neighbour/serial |
+	vm_console neighbour |
 		awk -v before="$1" '/^neighbour gap/ && ++n > before && $3 > max { max = $3 }
 		     END { print n - before " times, longest gap " max + 0 }'
 }
@@ -96,7 +96,7 @@ serves() {	# core
 # without an exit are checked by the processor instead of KVM, and not at all
 # by the emulated one: TPR, EOI, TMICT, TDCR, SELF_IPI.
 results() {
-	tr -d '\r' <$VM_DIR/culprit/serial |
+	vm_console culprit |
 		sed -En 's/^(msr 8(08|0b|38|3e|3f)) faults ../\1/; /^msr/p'
 }
 
@@ -107,7 +107,7 @@ same_results() {
 
 # Each vector that means something to the host came to the guest, once.
 vectors_arrived() {
-	tr -d '\r' <$VM_DIR/culprit/serial | awk '
+	vm_console culprit | awk '
 		/^vector .* arrived 1$/ { n++ }
 		/^vector .* arrived/ && !/ 1$/
 		END { print n + 0 " arrived once"; exit n != 27 }'
@@ -115,7 +115,7 @@ vectors_arrived() {
 
 # So did that of the device's MSI; those below 16 are of no concern to the host.
 device_vectors_arrived() {
-	tr -d '\r' <$VM_DIR/culprit/serial | awk '
+	vm_console culprit | awk '
 		/^vector / && $2 >= 16 { n++; bad += $4 != 1 }
 		END { print n + 0 " vectors, " bad + 0 " not once"
 		      exit bad || n != 230 }'

@@ -37,7 +37,7 @@ STORM="$IPIS unmap membarrier patch-kernel-text compete zap-guest-mappings
 torture_begin broken kvm 0 irqs=4000 drop=1 twice=1 patience_ms=2000
 ok "lost and doubled interrupts are noticed" \
 	vm_wait_for broken 120 '^torture: .* lost=19 doubled=17 early=2 '
-sed -n 's/^torture/# &/p' $VM_DIR/broken/serial
+vm_console broken | sed -n 's/^torture/# &/p'
 vm_kill broken
 
 # Stock KVM, which is slow, only has to show that the guest is right.
@@ -105,7 +105,7 @@ torture_disturbed storm $STORM
 # What was counted of all that guests on dedicated cores caused.
 enough() {
 	for _vm in quiet four ipis moving storm; do
-		tr -d '\r' <$VM_DIR/$_vm/serial
+		vm_console $_vm
 	done |
 		awk -v want="$IRQS" '/^torture: / {
 			sub(/.* received=/, ""); sum += $1

@@ -41,7 +41,7 @@ peer_interface() {
 # The growth that the guest saw, of all interrupts with a number that is an
 # MSI's.
 device_interrupts() {	# name
-	tr -d '\r' <$VM_DIR/"$1"/serial | awk '
+	vm_console "$1" | awk '
 		/^irq: [0-9]+ / && $2 >= 24 {
 			for (i = 3; i <= NF; i++) sum += $i
 		}

@@ -77,7 +77,7 @@ some_forwarded() {	# name
 
 # MSIs that came, of those that the devices sent to both vCPUs.
 msis_arrived() {	# name, at least
-	_msis=$(tr -d '\r' <$VM_DIR/"$1"/serial |
+	_msis=$(vm_console "$1" |
 		sed -n 's/^# MSI from .* (edu): sent .* received \([0-9]*\) .*/\1/p')
 	echo "$_msis MSIs"
 	[ "${_msis:-0}" -ge "$2" ]

@@ -13,7 +13,8 @@ ok() {
 		echo "not ok - $_name"
 		echo "# failed: $*"
 	fi
-	sed 's/^/# /' /tmp/tap-output
+	# Not sed: the last line needs an end, or the next result has no line.
+	awk '{ print "# " $0 }' /tmp/tap-output
 }
 
 # skip NAME WHY: what this host can't do.

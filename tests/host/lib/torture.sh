@@ -73,7 +73,7 @@ torture_verdict() {
 
 # torture_results NAME: the guest's own, as this test's.
 torture_results() {
-	tr -d '\r' <$VM_DIR/$1/serial |
+	vm_console "$1" |
 		sed -En "s/^((not )?ok) [0-9]+ - (.*)/\1 - $1: \3/p; s/^torture/# &/p"
 }
 

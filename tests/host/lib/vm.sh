@@ -173,5 +173,12 @@ kvm_counter() {
 		awk '{ sum += $1 } END { print sum + 0 }'
 }
 
+# vm_console NAME: what the guest has said, and an end to its last line, which
+# it may be writing just now.
+vm_console() {
+	tr -d '\r' <"$VM_DIR/$1/serial"
+	echo
+}
+
 # vm_count NAME PATTERN: lines of the guest's console that match.
 vm_count() { grep -ac "$2" "$VM_DIR/$1/serial"; }
