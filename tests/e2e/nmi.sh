@@ -70,9 +70,10 @@ cpu_mhz() { sed -n "s/^cpu MHz.*: \([0-9]*\).*/\1/p; T; q" /proc/cpuinfo; }
 WATCHDOG_SECONDS=$((WATCHDOG_THRESH * $(cpu_mhz) / 800 + 4))
 
 watched() {	# CPU
+	_due=$((WATCHDOG_SECONDS * 1000 / (WATCHDOG_THRESH * $(cpu_mhz))))
 	_pmis=$(($(interrupts PMI "$1") - $(cat /tmp/pmi.$1)))
-	echo "$_pmis interrupts of its counter in $WATCHDOG_SECONDS s"
-	[ $_pmis -ge 1 ] && [ $_pmis -le 3 ]
+	echo "$_pmis interrupts of its counter, $_due due"
+	[ $_due -ge 1 ] && [ $_pmis -ge $_due ] && [ $_pmis -le $((_due + 2)) ]
 }
 
 vm_start nmi "$ACCEL" forever
