@@ -19,7 +19,7 @@ measure() {	# way, accelerator, the assembly's switch
 	hpkvm*) vm_dedicated guest "$VM_SMP" || return 1 ;;
 	esac
 	echo "way: $1"
-	tr -d '\r' <$VM_DIR/guest/serial | grep -a '^micro: '
+	vm_console guest | grep -a '^micro: '
 	vm_kill guest
 }
 

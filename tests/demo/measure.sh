@@ -60,7 +60,7 @@ measure() {	# name, accelerator
 	echo "$1: done"
 	exits_save "$results" || die "cannot read the counts"
 	save_counters "$results"
-	grep -a '^[a-z]*: ' "$VM_DIR/$1/serial" | tr -d '\r' >"$results/guest"
+	vm_console "$1" | grep -a '^[a-z]*: ' >"$results/guest"
 	cp "$VM_DIR/$1/log" "$results/log"
 	vm_qmp "$1" '{"execute":"quit"}'
 	vm_wait_end "$1" 20 || vm_kill "$1"

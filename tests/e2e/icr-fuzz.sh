@@ -16,7 +16,7 @@ LIMIT=600
 FAST_IPI=/sys/module/kvm/parameters/hpkvm_fast_ipi
 VM_KERNEL=$FILES/icr-fuzz.elf
 
-traces() { tr -d '\r' <$VM_DIR/"$1"/serial | grep -a '^icr: '; }
+traces() { vm_console "$1" | grep -a '^icr: '; }
 
 # As far as the one went.
 same_traces() {	# name

@@ -41,7 +41,7 @@ VM_KERNEL=$GUEST_KERNEL
 
 # The memory that the guest says it has, in MB.
 memory() {	# name
-	grep -a 'guest: alive' $VM_DIR/"$1"/serial | tr -d '\r' | tail -n 1 |
+	vm_console "$1" | grep -a 'guest: alive' | tail -n 1 |
 		sed 's/.* memory //'
 }
 

@@ -19,7 +19,7 @@ IRQS=128
 # At each use of the disk since line FROM of the console, all blocks were right
 # and each transfer had an interrupt of a number that is an MSI's.
 used_right() {	# name, first line, times
-	tail -n +"$2" $VM_DIR/"$1"/serial | tr -d '\r' |
+	vm_console "$1" | tail -n +"$2" |
 		awk -v blocks=$BLOCKS -v irqs=$IRQS -v times="$3" '
 		function check() { bad += n && sum < irqs }
 		/^reset: .* blocks=/ {

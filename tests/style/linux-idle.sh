@@ -16,4 +16,4 @@ fi
 exits_save /tmp/exits || exit 1
 sed -En 's/.*exit_reason: *([0-9]+) .*hitcount: *([0-9]+).*/exits: \1 \2/p' \
 	/tmp/exits/kvm_exit
-tr -d '\r' <$VM_DIR/generic/serial | grep -a '^micro: '
+vm_console generic | grep -a '^micro: '

@@ -38,7 +38,7 @@
 #define SMRAM_SLOT	1
 #define SMRAM_GPA	0x1000000
 #define SMRAM_SIZE	0x10000
-#define SMI_ENTRY	0x8000	/* Intel SDM 33.5 */
+#define SMI_ENTRY	0x8000	/* Intel SDM vol. 3, "SMRAM" */
 
 #define LVTT_MODES	(APIC_LVT_TIMER_PERIODIC | APIC_LVT_TIMER_TSCDEADLINE)
 
@@ -132,10 +132,15 @@ static void guest_init(void)
 	x2apic_write_reg(APIC_TDCR, TDCR_DIV_1);
 }
 
+static uint64_t guest_time_limit(void)
+{
+	return rdtsc() + WAIT_SECONDS * 1000ull * guest_tsc_khz;
+}
+
 /* Wait with interrupts on for hit number @want; one more is an error, too. */
 static void guest_wait(uint8_t vector, uint64_t want)
 {
-	uint64_t end = rdtsc() + WAIT_SECONDS * 1000ull * guest_tsc_khz;
+	uint64_t end = guest_time_limit();
 
 	asm volatile("sti");
 	while (READ_ONCE(hits[vector]) < want) {
@@ -157,6 +162,15 @@ static void guest_halt(uint8_t vector, uint64_t want)
 	__GUEST_ASSERT(hits[vector] == want,
 		       "vector %x: %lu received, %lu sent",
 		       vector, hits[vector], want);
+}
+
+/* Asleep and awake by turns. */
+static void guest_take(uint8_t vector, uint64_t want)
+{
+	if (want & 1)
+		guest_halt(vector, want);
+	else
+		guest_wait(vector, want);
 }
 
 static void guest_listen_for_10_ms(void)
@@ -188,10 +202,7 @@ static void guest_oneshot(void)
 	GUEST_SYNC(0);
 	for (i = 1; i <= NR_IRQS; i++) {
 		x2apic_write_reg(APIC_TMICT, TIMER_US * 1000);
-		if (i & 1)
-			guest_halt(TIMER_VECTOR, i);
-		else
-			guest_wait(TIMER_VECTOR, i);
+		guest_take(TIMER_VECTOR, i);
 	}
 	guest_finish(TIMER_VECTOR);
 }
@@ -208,10 +219,7 @@ static void guest_deadline(void)
 	for (i = 1; i <= NR_IRQS; i++) {
 		/* Every tenth is in the past already and fires at once. */
 		wrmsr(MSR_IA32_TSC_DEADLINE, i % 10 ? rdtsc() + delta : 1);
-		if (i & 1)
-			guest_halt(TIMER_VECTOR, i);
-		else
-			guest_wait(TIMER_VECTOR, i);
+		guest_take(TIMER_VECTOR, i);
 	}
 	guest_finish(TIMER_VECTOR);
 }
@@ -281,7 +289,7 @@ static void guest_level(void)
 	while (seen < NR_LEVEL_IRQS) {
 		now = READ_ONCE(hits[LEVEL_VECTOR]);
 		if (now != seen || !end)
-			end = rdtsc() + WAIT_SECONDS * 1000ull * guest_tsc_khz;
+			end = guest_time_limit();
 		__GUEST_ASSERT(rdtsc() < end, "no more after %lu", now);
 		seen = now;
 		cpu_relax();
@@ -418,10 +426,7 @@ static void guest_smi_taker(void)
 	for (i = 1; !READ_ONCE(done); i++) {
 		WRITE_ONCE(asked, i);
 		wrmsr(MSR_IA32_TSC_DEADLINE, rdtsc() + delta);
-		if (i & 1)
-			guest_halt(TIMER_VECTOR, i);
-		else
-			guest_wait(TIMER_VECTOR, i);
+		guest_take(TIMER_VECTOR, i);
 	}
 	guest_listen_for_10_ms();
 	GUEST_ASSERT_EQ(hits[TIMER_VECTOR], i - 1);
@@ -441,7 +446,7 @@ static void guest_smi_sender(void)
 		guest_await_asked(seen + 1, &seed, guest_cycles(2 * TIMER_US));
 		seen = READ_ONCE(asked);
 		x2apic_write_reg(APIC_ICR, APIC_INT_ASSERT | APIC_DM_SMI);
-		end = rdtsc() + WAIT_SECONDS * 1000ull * guest_tsc_khz;
+		end = guest_time_limit();
 		while (READ_ONCE(*taken) < i && rdtsc() < end)
 			cpu_relax();
 		__GUEST_ASSERT(READ_ONCE(*taken) == i, "%u taken, %d sent",
