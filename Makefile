@@ -23,9 +23,9 @@ all: $(BUILDDIR)/build.ninja
 demo: all
 ifeq ($(HOST),vmx)
 	@scripts/build $(BUILDDIR) bochs
-	@tests/demo/demo --vmx
+	@tests/outside/demo --vmx
 else
-	@tests/demo/demo
+	@tests/outside/demo
 endif
 
 # TESTS="suite or test names" runs only those.
@@ -40,11 +40,11 @@ torture: all
 ifeq ($(HOST),vmx)
 	@scripts/build $(BUILDDIR) bochs
 endif
-	@tests/e2e/torture $(HP_BUILD) $(COUNT) $(SEED) $(filter vmx,$(HOST))
+	@tests/outside/torture $(HP_BUILD) $(COUNT) $(SEED) $(filter vmx,$(HOST))
 
 # Instructions per operation of a guest, hypervisor by hypervisor.
 bench-micro: all
-	@tests/bench/bench-micro
+	@tests/outside/bench-micro
 
 $(BUILDDIR)/build.ninja:
 	@./configure --builddir=$(BUILDDIR)

@@ -16,7 +16,7 @@
  *   device_only=1  nothing but the interrupts of an edu device
  *
  * The window's marks are those of tests/guest/linux/load.h, which
- * tests/host/lib/exits.sh looks for.
+ * tests/inside/lib/exits.sh looks for.
  * It must do the same on every hypervisor: nothing in it may look at what a
  * hypervisor offers but at TSC-deadline mode, without which it ends, and at an
  * edu device, without which it leaves out that device's interrupts.

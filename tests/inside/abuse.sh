@@ -11,9 +11,9 @@
 #   GAP_US     see below                      (1000000)
 #   NO_DEVICE  why there is no edu device     (there is one)
 
-. /host/tests/host/lib/tap.sh
-. /host/tests/host/lib/vm.sh
-. /host/tests/host/lib/vfio.sh
+. /host/tests/inside/lib/tap.sh
+. /host/tests/inside/lib/vm.sh
+. /host/tests/inside/lib/vfio.sh
 
 WATCH=${WATCH:-3}
 SCENARIOS=${SCENARIOS:-irq-off no-eoi tpr-15 timer-1 timer-1:1:32

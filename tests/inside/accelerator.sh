@@ -4,8 +4,8 @@
 # cannot show.  Cores by pinning, refusals by the kernel, a vCPU that is
 # plugged, statistics, and a guest that migrates between hpkvm and kvm.
 
-. /host/tests/host/lib/tap.sh
-. /host/tests/host/lib/vm.sh
+. /host/tests/inside/lib/tap.sh
+. /host/tests/inside/lib/vm.sh
 
 BOOT=120
 

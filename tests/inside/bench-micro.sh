@@ -2,11 +2,11 @@
 #
 # Runs inside an emulated host that counts instructions: the guest that measures
 # itself, in each way that the host has.  Prints "way: NAME", then what the guest
-# said; judges nothing.  For bench-micro.
+# said; judges nothing.  For outside/bench-micro.
 #
 #   VM_SMP  vCPUs, and CPUs from 2 on that can be leased
 
-. /host/tests/host/lib/vm.sh
+. /host/tests/inside/lib/vm.sh
 
 FAST_IPI=/sys/module/kvm/parameters/hpkvm_fast_ipi
 VM_KERNEL=$FILES/micro.elf

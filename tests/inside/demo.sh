@@ -4,15 +4,15 @@
 # accelerator, then one that has a device of the host's, and leaves what the
 # kernel and the guest counted in /host/results/NAME.  Judges nothing.
 #
-# Usage: measure.sh SECONDS SLEEPS NAME=ACCELERATOR...
+# Usage: demo.sh SECONDS SLEEPS NAME=ACCELERATOR...
 #
 # A host with VMX has no device to give away: it goes without.
 #
 # The load runs for SECONDS before the window of SLEEPS sleeps on every vCPU.
 
-. /host/tests/host/lib/vm.sh
-. /host/tests/host/lib/exits.sh
-. /host/tests/host/lib/vfio.sh
+. /host/tests/inside/lib/vm.sh
+. /host/tests/inside/lib/exits.sh
+. /host/tests/inside/lib/vfio.sh
 
 # An edu device of the host's, for its guests.
 DEVICE=0000:00:10.0
@@ -22,7 +22,7 @@ shift 2
 host=$(grep -owm1 'svm\|vmx' /proc/cpuinfo | head -n 1)
 
 die() {
-	echo "measure: $*" >&2
+	echo "demo.sh: $*" >&2
 	exit 1
 }
 

@@ -7,8 +7,8 @@
 #   WRITES  of the guest in assembly's way, and of stock KVM's    (100352)
 #   SEED    of the values                                         (1)
 
-. /host/tests/host/lib/tap.sh
-. /host/tests/host/lib/vm.sh
+. /host/tests/inside/lib/tap.sh
+. /host/tests/inside/lib/vm.sh
 
 WRITES=${WRITES:-100352}
 SEED=${SEED:-1}

@@ -8,7 +8,7 @@
 #   PROGRAMS  pattern of their names          (hpkvm_*_test)
 #   ONLY      the tests of theirs             (all)
 
-. /host/tests/host/lib/vfio.sh
+. /host/tests/inside/lib/vfio.sh
 
 EDU=0000:00:10.0
 if vfio_take $EDU; then

@@ -1,11 +1,11 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 #
 # Runs inside the emulated host: libvirt, in the root file system that
-# tests/e2e/libvirt shares, starts the domain of docs/user-guide.md, which says
+# outside/libvirt shares, starts the domain of docs/user-guide.md, which says
 # nothing of hpkvm but the emulator's name.  QEMU runs as libvirt runs it: as
 # nobody in particular, without capabilities, in its sandbox.
 
-. /host/tests/host/lib/tap.sh
+. /host/tests/inside/lib/tap.sh
 
 ROOT=/host/root
 BOOT=60

@@ -4,8 +4,8 @@
 # reboots, sleeps, powers off and panics, its QEMU ends in an orderly way and by
 # SIGKILL, and after each end the cores serve the host as any other.
 
-. /host/tests/host/lib/tap.sh
-. /host/tests/host/lib/vm.sh
+. /host/tests/inside/lib/tap.sh
+. /host/tests/inside/lib/vm.sh
 
 ACCEL=${ACCEL:-hpkvm,cpus=2-3}
 PASSTHROUGH=${PASSTHROUGH:-2}

@@ -2,10 +2,10 @@
 #
 # Runs inside an emulated host that counts instructions: what a guest of stock
 # KVM costs.  Prints the guest's "micro:" lines, and "exits: REASON COUNT" for
-# its window; judges nothing.  For check-linux-idle.
+# its window; judges nothing.  For outside/linux-idle.
 
-. /host/tests/host/lib/vm.sh
-. /host/tests/host/lib/exits.sh
+. /host/tests/inside/lib/vm.sh
+. /host/tests/inside/lib/exits.sh
 
 exits_arm || exit 1
 VM_SMP=1 VM_KERNEL=$FILES/micro.elf

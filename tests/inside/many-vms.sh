@@ -3,8 +3,8 @@
 # Runs inside an emulated host of 6 CPUs: two dedicated guests and a generic
 # one at once, then more guests than there are cores.
 
-. /host/tests/host/lib/tap.sh
-. /host/tests/host/lib/vm.sh
+. /host/tests/inside/lib/tap.sh
+. /host/tests/inside/lib/vm.sh
 
 BOOT=240
 

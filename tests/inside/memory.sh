@@ -4,9 +4,9 @@
 # guest on dedicated cores, and what the guest gives back and gets, is as under
 # stock KVM.  KSM while interrupts are counted, the balloon, a DIMM.
 
-. /host/tests/host/lib/tap.sh
-. /host/tests/host/lib/vm.sh
-. /host/tests/host/lib/torture.sh
+. /host/tests/inside/lib/tap.sh
+. /host/tests/inside/lib/vm.sh
+. /host/tests/inside/lib/torture.sh
 
 KSM=/sys/kernel/mm/ksm
 BOOT=120

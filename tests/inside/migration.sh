@@ -9,10 +9,10 @@
 #   VM_DEDICATED  vCPUs of two that must be in passthrough    (2)
 #   FEW_CPUS      why there are only 4 CPUs                   (there are 6)
 
-. /host/tests/host/lib/tap.sh
-. /host/tests/host/lib/vm.sh
-. /host/tests/host/lib/torture.sh
-. /host/tests/host/lib/exits.sh
+. /host/tests/inside/lib/tap.sh
+. /host/tests/inside/lib/vm.sh
+. /host/tests/inside/lib/torture.sh
+. /host/tests/inside/lib/exits.sh
 
 VM_DEDICATED=${VM_DEDICATED:-2}
 LIMIT=240

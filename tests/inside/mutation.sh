@@ -5,9 +5,9 @@
 # guest that counts its interrupts must notice every time. Without this nobody
 # knows whether "0 lost, 0 doubled" means anything.
 
-. /host/tests/host/lib/tap.sh
-. /host/tests/host/lib/vm.sh
-. /host/tests/host/lib/torture.sh
+. /host/tests/inside/lib/tap.sh
+. /host/tests/inside/lib/vm.sh
+. /host/tests/inside/lib/torture.sh
 
 SWITCHES=/sys/kernel/debug/kvm_hpkvm
 # What makes interrupts change hands at every point.

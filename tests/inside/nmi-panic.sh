@@ -6,8 +6,8 @@
 #
 # A line "outside: ..." asks nmi-panic to do something.
 
-. /host/tests/host/lib/tap.sh
-. /host/tests/host/lib/vm.sh
+. /host/tests/inside/lib/tap.sh
+. /host/tests/inside/lib/vm.sh
 
 ACCEL=hpkvm,cpus=2-3
 

@@ -5,8 +5,8 @@
 # They do their work, and the guest goes on in passthrough afterwards.  NMIs of
 # nobody and a panic, after which a host is no use, are in nmi-panic.
 
-. /host/tests/host/lib/tap.sh
-. /host/tests/host/lib/vm.sh
+. /host/tests/inside/lib/tap.sh
+. /host/tests/inside/lib/vm.sh
 
 ACCEL=hpkvm,cpus=2-3
 BACKTRACES=8

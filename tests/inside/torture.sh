@@ -14,10 +14,10 @@
 #   SEED          of the guests and of what the host does             (1)
 #   VM_DEDICATED  vCPUs of two that must be in passthrough            (2)
 
-. /host/tests/host/lib/tap.sh
-. /host/tests/host/lib/vm.sh
+. /host/tests/inside/lib/tap.sh
+. /host/tests/inside/lib/vm.sh
 
-. /host/tests/host/lib/torture.sh
+. /host/tests/inside/lib/torture.sh
 
 IRQS=${IRQS:-1000000}
 SENT=${SENT:-$IRQS}

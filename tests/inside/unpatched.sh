@@ -9,8 +9,8 @@
 #   WHY   what each message must contain
 #   SLOW  why no guest boots in time there    (one does)
 
-. /host/tests/host/lib/tap.sh
-. /host/tests/host/lib/vm.sh
+. /host/tests/inside/lib/tap.sh
+. /host/tests/inside/lib/vm.sh
 
 fallback() {
 	VM_ARGS=-no-shutdown

@@ -6,10 +6,10 @@
 # guest that counts its interrupts must notice nothing, and whoever asks where
 # they go must be told.
 
-. /host/tests/host/lib/tap.sh
-. /host/tests/host/lib/vm.sh
-. /host/tests/host/lib/torture.sh
-. /host/tests/host/lib/vfio.sh
+. /host/tests/inside/lib/tap.sh
+. /host/tests/inside/lib/vm.sh
+. /host/tests/inside/lib/torture.sh
+. /host/tests/inside/lib/vfio.sh
 
 SWITCHES=/sys/kernel/debug/kvm_hpkvm
 FIRST=0000:00:10.0

@@ -7,9 +7,9 @@
 #
 #   DISK   PCI address of the NVMe controller
 
-. /host/tests/host/lib/tap.sh
-. /host/tests/host/lib/vm.sh
-. /host/tests/host/lib/vfio.sh
+. /host/tests/inside/lib/tap.sh
+. /host/tests/inside/lib/vm.sh
+. /host/tests/inside/lib/vfio.sh
 
 BOOT=180
 # Of 2 vCPUs, 32 blocks each, a write and a read; guest/linux/reset.c.

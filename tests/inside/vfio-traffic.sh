@@ -10,10 +10,10 @@
 #   DISK   PCI address of an NVMe controller
 #   VM_SMP vCPUs of the guest                              (2)
 
-. /host/tests/host/lib/tap.sh
-. /host/tests/host/lib/vm.sh
-. /host/tests/host/lib/exits.sh
-. /host/tests/host/lib/vfio.sh
+. /host/tests/inside/lib/tap.sh
+. /host/tests/inside/lib/vm.sh
+. /host/tests/inside/lib/exits.sh
+. /host/tests/inside/lib/vfio.sh
 
 VM_SMP=${VM_SMP:-2}
 CORES=$(seq 2 $((VM_SMP + 1)))

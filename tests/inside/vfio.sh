@@ -5,11 +5,11 @@
 # What an interrupt costs, that none is lost or doubled while everything that
 # directs them changes all the time, and what irte= does.
 
-. /host/tests/host/lib/tap.sh
-. /host/tests/host/lib/vm.sh
-. /host/tests/host/lib/torture.sh
-. /host/tests/host/lib/exits.sh
-. /host/tests/host/lib/vfio.sh
+. /host/tests/inside/lib/tap.sh
+. /host/tests/inside/lib/vm.sh
+. /host/tests/inside/lib/torture.sh
+. /host/tests/inside/lib/exits.sh
+. /host/tests/inside/lib/vfio.sh
 
 MSIS=${MSIS:-100000}
 FIRST=0000:00:10.0

@@ -9,9 +9,9 @@
 #   IPIS   that one sends which the host leaves in peace      (20000)
 #   SEED   of the guests and of what the host does            (1)
 
-. /host/tests/host/lib/tap.sh
-. /host/tests/host/lib/vm.sh
-. /host/tests/host/lib/torture.sh
+. /host/tests/inside/lib/tap.sh
+. /host/tests/inside/lib/vm.sh
+. /host/tests/inside/lib/torture.sh
 
 IRQS=${IRQS:-1500}
 IPIS=${IPIS:-20000}

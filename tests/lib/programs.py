@@ -8,9 +8,8 @@ host itself need: those would not show that the host works without.
 import os
 import subprocess
 
-from . import paths
-
-TESTS = os.path.join(paths.REPO, 'tests')
+from repo import TESTS
+from hphost import paths
 
 
 def micro():
@@ -31,6 +30,6 @@ def options():
     core_check = os.path.join(output, 'core-check')
     subprocess.run([os.path.join(TESTS, 'guest/linux/build'), initrd],
                    check=True)
-    subprocess.run([os.path.join(TESTS, 'host/tools/build'), core_check],
+    subprocess.run([os.path.join(TESTS, 'inside/tools/build-core-check'), core_check],
                    check=True)
     return ['--file', initrd, '--file', core_check]

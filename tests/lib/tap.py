@@ -1,17 +1,10 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""TAP output for the tests beside this file, which must print through it."""
+"""TAP output of tests in Python, which must print through it."""
 
-import os
 import sys
 
-TOP = os.path.dirname(os.path.dirname(os.path.dirname(
-    os.path.abspath(__file__))))
-sys.path.insert(0, os.path.join(TOP, "scripts"))
-
-
-def build_dir():
-    return os.path.abspath(os.environ.get("HP_BUILD",
-                                          os.path.join(TOP, "build")))
+from repo import TOP                    # noqa: F401
+from hphost.paths import build_dir      # noqa: F401
 
 
 class Tap:

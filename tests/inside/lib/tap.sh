@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 #
 # Shell functions that print results in TAP form.  Sourced, never run.  The
-# plan is the runner's business (tests/e2e/run-in-host).
+# plan is the runner's business (tests/outside/run-in-host).
 
 # ok NAME COMMAND...: the test passes when COMMAND does.
 ok() {

@@ -2,7 +2,7 @@
 #
 # Shell functions, for use inside the emulated host, that run the guest which
 # counts its interrupts (tests/guest/torture.c) and disturb it (host-storm.c in
-# tests/e2e). Sourced after tap.sh and vm.sh, never run.
+# tests/inside/tools). Sourced after tap.sh and vm.sh, never run.
 #
 # Variables that may be set before:
 #   SEED  of the guests and of the storm                      (1)
