@@ -28,14 +28,17 @@ else
 	@tests/outside/demo
 endif
 
-# TESTS="suite or test names" runs only those.
+SEED ?= 1
+
+# TESTS="suite or test names" runs only those; SCALE=full with the large counts;
+# SEED=N repeats, or varies, what is random in them.
+SCALE ?=
 check: $(BUILDDIR)/build.ninja
-	@tests/run-checks $(BUILDDIR) $(TESTS)
+	@SCALE=$(SCALE) SEED=$(SEED) tests/run-checks $(BUILDDIR) $(TESTS)
 
 # COUNT=N interrupts at least, caused in an order that SEED=N decides; HOST=vmx
 # as above.
 COUNT ?= 1000000
-SEED ?= 1
 torture: all
 ifeq ($(HOST),vmx)
 	@scripts/build $(BUILDDIR) bochs
@@ -58,7 +61,7 @@ distclean:
 
 help:
 	@echo "make demo       build, then show a guest's VM exits with kvm and with hpkvm; HOST=vmx on Intel's"
-	@echo "make check      build, then run every test; TESTS=... runs suites or tests by name"
+	@echo "make check      build, then run every test; TESTS=... suites or tests by name; SCALE=full; SEED=N"
 	@echo "make torture    build, then count interrupts under stress: COUNT=N of them at least (50000 or more), SEED=N; HOST=vmx"
 	@echo "make bench-micro  build, then count the instructions of a guest's operations"
 	@echo "make            build only"
