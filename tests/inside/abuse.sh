@@ -228,7 +228,7 @@ vm_start culprit hpkvm,cpus=2 do=spin
 ok "a harmless guest runs" vm_wait_for culprit $BOOT '^abuse: spin starts'
 ok "it is in passthrough" vm_dedicated culprit 1
 ok "every CPU of the host answers it" watch_host 2 /tmp/calm
-sed 's/^/# /' /tmp/calm
+notes </tmp/calm
 ok "SIGKILL ends it" dies culprit
 
 for scenario in $SCENARIOS; do
@@ -257,16 +257,11 @@ message() {	# title, reason, parameters
 	vm_kill culprit
 }
 
-reason() {	# name, reason
-	_deadline=$(($(date +%s) + 10))
-	until vm_says "$1" '"mode": "remapped"' | grep "\"reason\": \"$2\""; do
-		if [ "$(date +%s)" -ge $_deadline ]; then
-			vm_says "$1" .
-			return 1
-		fi
-		sleep 0.2
-	done
+remapped() {	# name, reason
+	vm_says "$1" '"mode": "remapped"' | grep "\"reason\": \"$2\""
 }
+
+reason() { within 10 remapped "$@" || { vm_says "$1" .; return 1; }; }
 
 message "vector 5" vector vector=5
 message "vector 15" vector vector=15

@@ -8,6 +8,7 @@
 #   PROGRAMS  pattern of their names          (hpkvm_*_test)
 #   ONLY      the tests of theirs             (all)
 
+. /host/tests/inside/lib/tap.sh
 . /host/tests/inside/lib/vfio.sh
 
 EDU=0000:00:10.0
@@ -24,19 +25,18 @@ for program in "$FILES"/${PROGRAMS:-hpkvm_*_test}; do
 	status=$?
 	planned=$(sed -n 's/^1\.\.//p' /tmp/selftest)
 	run=$(grep -Ec '^(not )?ok [0-9]+ ' /tmp/selftest)
-	# "ok 3 suite.test # SKIP why" -> "ok - program: suite.test # SKIP why"
-	sed -En "s/^((not )?ok) [0-9]+ (.*)/\1 - $name: \3/p" /tmp/selftest
+	results_of "$name" </tmp/selftest
 	if [ "${planned:-0}" -ne "$run" ] || [ "$run" -eq 0 ]; then
-		echo "not ok - $name: ran to its end (status $status, $run of" \
-			"${planned:-?} results)"
+		result 1 "$name: ran to its end"
+		echo "status $status, $run of ${planned:-?} results" | notes
 	fi
 	# This host has all that the tests ask for: boot it with irqaffinity=0,
 	# so that CPU 1 can be leased and is not isolated.
 	if grep -q '^ok .*# SKIP' /tmp/selftest; then
-		echo "not ok - $name: nothing is skipped in this host"
-		sed -n '/SKIP/s/^/# /p' /tmp/selftest
+		result 1 "$name: nothing is skipped in this host"
+		grep SKIP /tmp/selftest | notes
 	fi
 	if grep -q '^not ok' /tmp/selftest || [ $status -ne 0 ]; then
-		sed 's/^/# /' /tmp/selftest
+		notes </tmp/selftest
 	fi
 done

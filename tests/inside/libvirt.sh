@@ -45,12 +45,7 @@ start_libvirt() {
 	ifconfig lo up
 	chroot $ROOT /usr/sbin/libvirtd -d \
 		-f /etc/libvirt/libvirtd.conf || return
-	_tries=0
-	until virsh version; do
-		_tries=$((_tries + 1))
-		[ $_tries -lt 60 ] || return
-		sleep 0.5
-	done
+	within 60 virsh version
 }
 
 domain_xml() {
@@ -91,31 +86,21 @@ define_domain() {
 
 info() { virsh qemu-monitor-command edge --hmp 'info hpkvm'; }
 
-# says PATTERN COUNT: so many lines of "info hpkvm" match, within 15 s; they end
-# in a carriage return.
+# says PATTERN COUNT: so many lines of "info hpkvm" match, or will within 15 s;
+# they end in a carriage return.
+has_lines() { [ "$(info 2>&1 | grep -c "$1")" -eq "$2" ]; }
 says() {
-	_deadline=$(($(date +%s) + 15))
-	until [ "$(info 2>&1 | grep -c "$1")" -eq "$2" ]; do
-		if [ "$(date +%s)" -ge $_deadline ]; then
-			info
-			tail -n 5 $ROOT/var/log/libvirt/qemu/edge.log
-			return 1
-		fi
-		sleep 0.5
-	done
+	within 15 has_lines "$@" && return
+	info
+	tail -n 5 $ROOT/var/log/libvirt/qemu/edge.log
+	return 1
 }
 
 alive() { grep -ac '^guest: alive' $ROOT/tmp/serial; }
 
 # The guest goes on.
-goes_on() {
-	_until=$(($(alive) + 3))
-	_deadline=$(($(date +%s) + BOOT))
-	while [ "$(alive)" -lt $_until ]; do
-		[ "$(date +%s)" -lt $_deadline ] || return
-		sleep 0.5
-	done
-}
+alive_until() { [ "$(alive)" -ge "$1" ]; }
+goes_on() { within $BOOT alive_until $(($(alive) + 3)); }
 
 qemu_status() {
 	grep "^$1:" "/proc/$(pidof qemu-system-x86_64-hpkvm)/status" |

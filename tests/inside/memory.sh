@@ -13,13 +13,10 @@ BOOT=120
 
 # ---- KSM: two guests of the same image, whose pages merge and part ----
 
+pages_are_merged() { [ "$(cat $KSM/pages_sharing)" -gt 0 ]; }
 pages_merge() {
-	_deadline=$(($(date +%s) + 60))
-	until [ "$(cat $KSM/pages_sharing)" -gt 0 ]; do
-		[ "$(date +%s)" -lt $_deadline ] || return 1
-		sleep 0.2
-	done
-	echo "$(cat $KSM/pages_sharing) pages share one"
+	within 60 pages_are_merged &&
+		echo "$(cat $KSM/pages_sharing) pages share one"
 }
 
 echo 20000 >$KSM/pages_to_scan
@@ -32,7 +29,7 @@ torture_tell left
 torture_tell right
 torture_end left
 torture_end right
-sed 's/^/# full scans: /' $KSM/full_scans
+echo "full scans: $(cat $KSM/full_scans)" | notes
 echo 2 >$KSM/run
 
 # ---- A Linux guest, under each accelerator ----
@@ -45,14 +42,12 @@ memory() {	# name
 		sed 's/.* memory //'
 }
 
-memory_becomes() {	# name, test of test(1), MB
-	_deadline=$(($(date +%s) + 60))
-	until [ "$(memory "$1")" "$2" "$3" ]; do
-		[ "$(date +%s)" -lt $_deadline ] || break
-		sleep 0.5
-	done
+memory_is() { test "$(memory "$1")" "$2" "$3"; }	# name, test of test(1), MB
+memory_becomes() {	# the same
+	within 60 memory_is "$@"
+	_status=$?
 	echo "$(memory "$1") MB"
-	[ "$(memory "$1")" "$2" "$3" ]
+	return $_status
 }
 
 balloon() {	# name, MB

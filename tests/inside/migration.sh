@@ -317,7 +317,7 @@ local_apics() {	# accelerator
 		lapic_of "$1" $_state
 		mv "/tmp/lapic-$1" /tmp/lapic-hpkvm
 		ok "state $_state: the local APIC looks the same" same_lapic
-		sed 's/^/# /' /tmp/lapic-kvm
+		notes </tmp/lapic-kvm
 	done
 }
 

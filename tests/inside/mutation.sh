@@ -20,14 +20,10 @@ MOST_DOUBLES=5
 
 happens() {	# switch
 	echo $SPARED >$SWITCHES/$1
-	_deadline=$(($(date +%s) + 120))
-	until [ "$(cat "$SWITCHES/$1")" = 0 ]; do
-		[ "$(date +%s)" -lt $_deadline ] || break
-		sleep 0.2
-	done
-	_left=$(cat "$SWITCHES/$1")
+	within 120 grep -qx 0 $SWITCHES/$1 && return
 	echo 0 >$SWITCHES/$1
-	[ "$_left" = 0 ] || { echo "it does not happen"; return 1; }
+	echo "it does not happen"
+	return 1
 }
 
 ends() { vm_wait_for "$1" 30 '^torture: .* disorder='; }	# name

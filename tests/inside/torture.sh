@@ -37,7 +37,7 @@ STORM="$IPIS unmap membarrier patch-kernel-text compete zap-guest-mappings
 torture_begin broken kvm 0 irqs=4000 drop=1 twice=1 patience_ms=2000
 ok "lost and doubled interrupts are noticed" \
 	vm_wait_for broken 120 '^torture: .* lost=19 doubled=17 early=2 '
-vm_console broken | sed -n 's/^torture/# &/p'
+vm_console broken | grep -a '^torture' | notes
 vm_kill broken
 
 # Stock KVM, which is slow, only has to show that the guest is right.
@@ -45,16 +45,11 @@ torture_begin kvm kvm 0 irqs=2000
 torture_end kvm
 
 # The one VM there is sends IPIs right behind the exit, as seen at later exits.
-fast_ipis() {
-	_deadline=$(($(date +%s) + 30))
-	until [ "$(kvm_counter hpkvm_fast_ipis)" -ge 1000 ]; do
-		[ "$(date +%s)" -lt $_deadline ] || return 1
-		sleep 0.2
-	done
-}
+fast_ipis() { [ "$(kvm_counter hpkvm_fast_ipis)" -ge 1000 ]; }
 
 torture_begin quiet $ACCEL "$VM_DEDICATED" irqs=$((IRQS / 2))
-[ "$VM_DEDICATED" = 0 ] || ok "quiet: it sends IPIs without C" fast_ipis
+[ "$VM_DEDICATED" = 0 ] || ok "quiet: it sends IPIs without C" \
+	within 30 fast_ipis
 torture_end quiet
 
 torture_begin sender $ACCEL "$VM_DEDICATED" ipis="$SENT"
@@ -72,12 +67,8 @@ torture_end ipis
 torture_disturbed ipis $IPIS
 
 # QEMU says where its vCPUs are so many times; not for each move of many.
-moves() {	# name, times
-	_deadline=$(($(date +%s) + 120))
-	until [ "$(grep -c 'vCPUs own a core' $VM_DIR/$1/log)" -ge "$2" ]; do
-		[ "$(date +%s)" -lt $_deadline ] || return 1
-		sleep 0.5
-	done
+moved() {	# name, times
+	[ "$(grep -c 'vCPUs own a core' $VM_DIR/$1/log)" -ge "$2" ]
 }
 
 if [ "$VM_DEDICATED" -ne 0 ]; then
@@ -86,12 +77,13 @@ if [ "$VM_DEDICATED" -ne 0 ]; then
 	ok "moving: its vCPUs are in passthrough" vm_dedicated moving 2
 	# shellcheck disable=SC2086
 	torture_disturb moving 2,3,4,5 $IPIS ask-for-lapic repin
-	ok "moving: its vCPUs go from core to core" moves moving 4
+	ok "moving: its vCPUs go from core to core" \
+		within 120 moved moving 4
 	torture_tell moving >/dev/null
 	torture_end moving
 	# shellcheck disable=SC2086
 	torture_disturbed moving $IPIS ask-for-lapic repin
-	grep 'vCPUs own a core' $VM_DIR/moving/log | sed 's/^/# /'
+	grep 'vCPUs own a core' $VM_DIR/moving/log | notes
 fi
 
 # Enough that the storm has had its turn of everything.

@@ -20,11 +20,7 @@ TORTURE_MSI_DEVICES="-device vfio-hp-pci,host=$FIRST,addr=0x10
 # The next entry of that kind is not confirmed; there is one within a minute.
 fails() {	# switch
 	echo 1 >$SWITCHES/"$1"
-	_deadline=$(($(date +%s) + 60))
-	until [ "$(cat $SWITCHES/"$1")" = 0 ]; do
-		[ "$(date +%s)" -lt $_deadline ] || return 1
-		sleep 0.2
-	done
+	within 60 grep -qx 0 $SWITCHES/"$1"
 }
 
 # It was in the kernel's log once, and for this interrupt only.

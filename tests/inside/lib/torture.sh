@@ -73,8 +73,8 @@ torture_verdict() {
 
 # torture_results NAME: the guest's own, as this test's.
 torture_results() {
-	vm_console "$1" |
-		sed -En "s/^((not )?ok) [0-9]+ - (.*)/\1 - $1: \3/p; s/^torture/# &/p"
+	vm_console "$1" | results_of "$1"
+	vm_console "$1" | grep -a '^torture' | notes
 }
 
 # torture_end NAME: the guest comes to its verdict, and QEMU ends.
@@ -101,7 +101,7 @@ torture_disturbed() {
 	_title=$1
 	shift
 	wait $_storm
-	sed 's/^/# host: /' /tmp/storm
+	sed 's/^/host: /' /tmp/storm | notes
 	for _kind in "$@"; do
 		ok "$_title: the host did $_kind" \
 			grep -q "^$_kind [0-9]" /tmp/storm

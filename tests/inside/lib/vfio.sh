@@ -15,30 +15,17 @@ vfio_take() {
 # vm_irqs NAME COUNT WORD: COUNT interrupts of its VFIO devices have WORD for their
 # mode or reason, or will within 10 s; prints what QEMU says.
 vm_irqs() {
-	_deadline=$(($(date +%s) + 10))
-	while :; do
-		_answer=$(vm_ask "$1" '{"execute":"query-hpkvm"}')
-		_count=$(echo "$_answer" |
-			 grep -o "\"\(mode\|reason\)\": \"$3\"" | wc -l)
-		[ "$_count" -eq "$2" ] && break
-		[ "$(date +%s)" -lt $_deadline ] || break
-		sleep 0.5
-	done
+	within 10 _vm_has "$1" "\"\(mode\|reason\)\": \"$3\"" -eq "$2"
+	_status=$?
 	echo "$_answer"
-	[ "$_count" -eq "$2" ]
+	return $_status
 }
 
 # vm_some_direct NAME COUNT: COUNT interrupts or more go straight to cores, or will
 # within 30 s; prints what QEMU says.
 vm_some_direct() {
-	_deadline=$(($(date +%s) + 30))
-	while :; do
-		_answer=$(vm_ask "$1" '{"execute":"query-hpkvm"}')
-		_count=$(echo "$_answer" | grep -o '"mode": "direct"' | wc -l)
-		[ "$_count" -ge "$2" ] && break
-		[ "$(date +%s)" -lt $_deadline ] || break
-		sleep 0.5
-	done
+	within 30 _vm_has "$1" '"mode": "direct"' -ge "$2"
+	_status=$?
 	echo "$_answer"
-	[ "$_count" -ge "$2" ]
+	return $_status
 }

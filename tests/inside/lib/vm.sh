@@ -11,6 +11,8 @@
 #   VM_INITRD guest initramfs                ($FILES/linux.cpio.zst)
 #   VM_ARGS   further arguments for QEMU     (none)
 
+. /host/tests/inside/lib/within.sh
+
 VM_DIR=/tmp/vm
 
 # vm_start NAME ACCEL SCENARIO [ARGUMENT...]
@@ -107,13 +109,7 @@ vm_done() {
 }
 
 # vm_wait_end NAME SECONDS: until QEMU ends by itself.
-vm_wait_end() {
-	_deadline=$(($(date +%s) + $2))
-	while vm_alive "$1"; do
-		[ "$(date +%s)" -lt $_deadline ] || return 1
-		sleep 0.2
-	done
-}
+vm_wait_end() { within "$2" not vm_alive "$1"; }
 
 # vm_kill NAME [SIGNAL]: end QEMU by a signal (KILL) and reap it.
 vm_kill() {
@@ -123,18 +119,17 @@ vm_kill() {
 	return 0
 }
 
+# _vm_has NAME PATTERN TEST COUNT: so many of query-hpkvm's words match, by a test
+# of test(1); leaves the whole in _answer.
+_vm_has() {
+	_answer=$(vm_ask "$1" '{"execute":"query-hpkvm"}')
+	test "$(echo "$_answer" | grep -o "$2" | wc -l)" "$3" "$4"
+}
+
 # vm_dedicated NAME COUNT: COUNT vCPUs are in passthrough mode, or will be
 # within 10 s; prints what QEMU says when they are not.
 vm_dedicated() {
-	_deadline=$(($(date +%s) + 10))
-	while :; do
-		_answer=$(vm_ask "$1" '{"execute":"query-hpkvm"}')
-		_count=$(echo "$_answer" |
-			 grep -o '"mode": "passthrough"' | wc -l)
-		[ "$_count" -eq "$2" ] && return 0
-		[ "$(date +%s)" -lt $_deadline ] || break
-		sleep 0.5
-	done
+	within 10 _vm_has "$1" '"mode": "passthrough"' -eq "$2" && return
 	echo "$_answer"
 	cat "$VM_DIR/$1/log"
 	return 1
@@ -150,12 +145,10 @@ vm_moves_on() {
 # vm_answers NAME SECONDS QUERY PATTERN: ask until the answer, which is printed,
 # matches.
 vm_answers() {
-	_deadline=$(($(date +%s) + $2))
-	until vm_ask "$1" '{"execute":"'"$3"'"}' | grep "$4"; do
-		[ "$(date +%s)" -lt $_deadline ] || return 1
-		sleep 0.2
-	done
+	within "$2" _vm_answers "$1" "$3" "$4"
 }
+
+_vm_answers() { vm_ask "$1" '{"execute":"'"$2"'"}' | grep "$3"; }
 
 # vm_status NAME STATUS SECONDS: what query-status says is, or becomes, STATUS.
 vm_status() { vm_answers "$1" "$3" query-status "\"status\": \"$2\""; }
