@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""What end-to-end tests take along into the host.
+"""Guests, and what tests take along into the host.
 
 Owns the building of it.  It must never build anything that the tests of the
 host itself need: those would not show that the host works without.
@@ -12,24 +12,37 @@ from repo import TESTS
 from hphost import paths
 
 
+def build_guest(output, *sources):
+    """Make a freestanding guest of files below tests/guest."""
+    os.makedirs(os.path.dirname(output), exist_ok=True)
+    guests = os.path.join(TESTS, 'guest')
+    subprocess.run([os.path.join(guests, 'lib/build-guest'), output,
+                    *(os.path.join(guests, source) for source in sources)],
+                   check=True)
+
+
+def _built(name):
+    return os.path.join(paths.build_dir(), 'guest', name)
+
+
+def _build(script, name):
+    """What a script makes that does nothing when it has made it before."""
+    subprocess.run([os.path.join(TESTS, script), _built(name)], check=True)
+    return _built(name)
+
+
 def micro():
     """Build the guest that measures itself; its path."""
-    output = os.path.join(paths.build_dir(), 'guest', 'micro.elf')
-    guests = os.path.join(TESTS, 'guest')
-    os.makedirs(os.path.dirname(output), exist_ok=True)
-    subprocess.run([os.path.join(guests, 'lib/build-guest'), output,
-                    os.path.join(guests, 'micro.c'),
-                    os.path.join(guests, 'lib/devices.c')], check=True)
-    return output
+    build_guest(_built('micro.elf'), 'micro.c', 'lib/devices.c')
+    return _built('micro.elf')
+
+
+def linux_guest():
+    """Build the initramfs of the Linux guest; its path."""
+    return _build('guest/linux/build', 'linux.cpio.zst')
 
 
 def options():
-    """Build the guest and the tools; hp-host's options that copy them in."""
-    output = os.path.join(paths.build_dir(), 'guest')
-    initrd = os.path.join(output, 'linux.cpio.zst')
-    core_check = os.path.join(output, 'core-check')
-    subprocess.run([os.path.join(TESTS, 'guest/linux/build'), initrd],
-                   check=True)
-    subprocess.run([os.path.join(TESTS, 'inside/tools/build-core-check'), core_check],
-                   check=True)
-    return ['--file', initrd, '--file', core_check]
+    """hp-host's options that copy in the Linux guest and core-check."""
+    return ['--file', linux_guest(),
+            '--file', _build('inside/tools/build-core-check', 'core-check')]
