@@ -1268,8 +1268,6 @@ long kvm_hpkvm_vcpu_ioctl(struct kvm_vcpu *vcpu, unsigned int ioctl,
 	case KVM_SET_LAPIC:
 	case KVM_GET_MSRS:
 	case KVM_SET_MSRS:
-	case KVM_GET_SREGS2:
-	case KVM_SET_SREGS2:
 	case KVM_GET_VCPU_EVENTS:
 	case KVM_SET_VCPU_EVENTS:
 	case KVM_INTERRUPT:
