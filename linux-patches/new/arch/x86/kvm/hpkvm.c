@@ -122,82 +122,83 @@ int kvm_hpkvm_enable(struct kvm *kvm, u64 features)
 
 /* ---- what the guest may touch ---- */
 
-static void open_msr(struct kvm_vcpu *vcpu, u32 reg, bool read, bool write)
+static void hpkvm_open_msr(struct kvm_vcpu *vcpu, u32 reg, bool read,
+			   bool write)
 {
 	hpkvm_ops->open_msr(vcpu, X2APIC_MSR(reg), read, write);
 }
 
-static void open_words(struct kvm_vcpu *vcpu, u32 reg, bool read)
+static void hpkvm_open_words(struct kvm_vcpu *vcpu, u32 reg, bool read)
 {
 	unsigned int i;
 
 	for (i = 0; i < DEDICATED_APIC_WORDS; i++)
-		open_msr(vcpu, reg + i * 0x10, read, false);
+		hpkvm_open_msr(vcpu, reg + i * 0x10, read, false);
 }
 
 /* What moves with the gate: while it is shut, the priority is the host's. */
-static void open_priority(struct kvm_vcpu *vcpu, bool open)
+static void hpkvm_open_priority(struct kvm_vcpu *vcpu, bool open)
 {
-	open_msr(vcpu, APIC_TASKPRI, open, open);
-	open_msr(vcpu, APIC_PROCPRI, open, false);
-	open_words(vcpu, APIC_ISR, open);
+	hpkvm_open_msr(vcpu, APIC_TASKPRI, open, open);
+	hpkvm_open_msr(vcpu, APIC_PROCPRI, open, false);
+	hpkvm_open_words(vcpu, APIC_ISR, open);
 	hpkvm_ops->trap_cr8(vcpu, !open);
 }
 
-static void open_eoi(struct kvm_vcpu *vcpu, bool open)
+static void hpkvm_open_eoi(struct kvm_vcpu *vcpu, bool open)
 {
-	open_msr(vcpu, APIC_EOI, false, open);
+	hpkvm_open_msr(vcpu, APIC_EOI, false, open);
 	/*
 	 * A self-IPI is edge-triggered, so the physical TMR is 0 and a guest
 	 * that looks at it would take a level-triggered interrupt for a lost
 	 * one.  Show the virtual TMR while one is in flight.
 	 */
-	open_words(vcpu, APIC_TMR, open);
+	hpkvm_open_words(vcpu, APIC_TMR, open);
 }
 
 /* User space may filter the MSR at any time, and then sees every access. */
-static bool deadline_can_be_open(struct kvm_vcpu *vcpu)
+static bool hpkvm_deadline_can_be_open(struct kvm_vcpu *vcpu)
 {
-	return vcpu->arch.hpkvm.timer_direct && deadline_mode(vcpu) &&
-	       !vcpu->arch.l1_tsc_offset && !tsc_is_scaled(vcpu) &&
+	return vcpu->arch.hpkvm.timer_direct && hpkvm_deadline_mode(vcpu) &&
+	       !vcpu->arch.l1_tsc_offset && !hpkvm_tsc_is_scaled(vcpu) &&
 	       kvm_msr_allowed(vcpu, MSR_IA32_TSC_DEADLINE,
 			       KVM_MSR_FILTER_READ) &&
 	       kvm_msr_allowed(vcpu, MSR_IA32_TSC_DEADLINE,
 			       KVM_MSR_FILTER_WRITE);
 }
 
-static void open_deadline(struct kvm_vcpu *vcpu)
+static void hpkvm_open_deadline(struct kvm_vcpu *vcpu)
 {
-	bool open = deadline_can_be_open(vcpu);
+	bool open = hpkvm_deadline_can_be_open(vcpu);
 
 	hpkvm_ops->open_msr(vcpu, MSR_IA32_TSC_DEADLINE, open, open);
 	vcpu->arch.hpkvm.deadline_open = open;
 }
 
-static void open_timer(struct kvm_vcpu *vcpu)
+static void hpkvm_open_timer(struct kvm_vcpu *vcpu)
 {
-	bool open = vcpu->arch.hpkvm.timer_direct && !deadline_mode(vcpu);
+	bool open = vcpu->arch.hpkvm.timer_direct && !hpkvm_deadline_mode(vcpu);
 
-	open_msr(vcpu, APIC_TMICT, open, open);
-	open_msr(vcpu, APIC_TMCCT, open, false);
-	open_msr(vcpu, APIC_TDCR, open, open);
-	open_deadline(vcpu);
+	hpkvm_open_msr(vcpu, APIC_TMICT, open, open);
+	hpkvm_open_msr(vcpu, APIC_TMCCT, open, false);
+	hpkvm_open_msr(vcpu, APIC_TDCR, open, open);
+	hpkvm_open_deadline(vcpu);
 }
 
-static void open_all(struct kvm_vcpu *vcpu, bool open)
+static void hpkvm_open_all(struct kvm_vcpu *vcpu, bool open)
 {
-	open_priority(vcpu, open);
-	open_eoi(vcpu, open);
-	open_words(vcpu, APIC_IRR, open);
-	open_msr(vcpu, APIC_SELF_IPI, false, open);
-	open_timer(vcpu);
+	hpkvm_open_priority(vcpu, open);
+	hpkvm_open_eoi(vcpu, open);
+	hpkvm_open_words(vcpu, APIC_IRR, open);
+	hpkvm_open_msr(vcpu, APIC_SELF_IPI, false, open);
+	hpkvm_open_timer(vcpu);
 	if (!open)
 		hpkvm_ops->trap_cr8(vcpu, false);
 }
 
 /* ---- promote and demote ---- */
 
-static bool hv_synic_active(struct kvm_vcpu *vcpu)
+static bool hpkvm_synic_active(struct kvm_vcpu *vcpu)
 {
 #ifdef CONFIG_KVM_HYPERV
 	return to_hv_vcpu(vcpu) && to_hv_synic(vcpu)->active;
@@ -211,7 +212,7 @@ static bool hv_synic_active(struct kvm_vcpu *vcpu)
  * harm; but once the guest has run a guest of its own, stay out of its way
  * until it gives virtualization up.
  */
-static bool runs_nested_guests(struct kvm_vcpu *vcpu)
+static bool hpkvm_runs_nested_guests(struct kvm_vcpu *vcpu)
 {
 	struct kvm_vcpu_hpkvm *h = &vcpu->arch.hpkvm;
 
@@ -223,7 +224,7 @@ static bool runs_nested_guests(struct kvm_vcpu *vcpu)
 	return h->nested;
 }
 
-static u32 why_emulated(struct kvm_vcpu *vcpu)
+static u32 hpkvm_why_emulated(struct kvm_vcpu *vcpu)
 {
 	struct kvm_vcpu_hpkvm *h = &vcpu->arch.hpkvm;
 	struct kvm_lapic *apic = vcpu->arch.apic;
@@ -236,9 +237,9 @@ static u32 why_emulated(struct kvm_vcpu *vcpu)
 		return KVM_HPKVM_REASON_LAPIC_MODE;
 	if (!kvm_apic_sw_enabled(apic))
 		return KVM_HPKVM_REASON_LAPIC_DISABLED;
-	if (runs_nested_guests(vcpu))
+	if (hpkvm_runs_nested_guests(vcpu))
 		return KVM_HPKVM_REASON_NESTED;
-	if (vcpu->guest_debug || is_smm(vcpu) || hv_synic_active(vcpu) ||
+	if (vcpu->guest_debug || is_smm(vcpu) || hpkvm_synic_active(vcpu) ||
 	    vcpu->arch.guest_state_protected)
 		return KVM_HPKVM_REASON_DEBUG;
 	if (kvm_cpu_has_extint(vcpu))
@@ -254,7 +255,7 @@ static u32 why_emulated(struct kvm_vcpu *vcpu)
 	return KVM_HPKVM_REASON_NONE;
 }
 
-static void promote(struct kvm_vcpu *vcpu)
+static void hpkvm_promote(struct kvm_vcpu *vcpu)
 {
 	struct kvm_vcpu_hpkvm *h = &vcpu->arch.hpkvm;
 
@@ -265,7 +266,7 @@ static void promote(struct kvm_vcpu *vcpu)
 
 	hpkvm_timer_start(vcpu);
 	hpkvm_ops->set_passthrough(vcpu, true);
-	open_all(vcpu, true);
+	hpkvm_open_all(vcpu, true);
 	/* A sender that sees this finds the core's local APIC ready. */
 	smp_store_release(&h->passthrough, true);
 	kvm_hpkvm_ipi_add(vcpu);
@@ -276,31 +277,32 @@ static void promote(struct kvm_vcpu *vcpu)
 }
 
 /* On the core, interrupts disabled. */
-static void take_snapshot(struct kvm_vcpu *vcpu, struct hpkvm_snapshot *snap)
+static void hpkvm_take_snapshot(struct kvm_vcpu *vcpu,
+				struct hpkvm_snapshot *snap)
 {
 	struct kvm_vcpu_hpkvm *h = &vcpu->arch.hpkvm;
 
 	snap->timer = h->timer_direct;
 	if (snap->timer)
-		hpkvm_timer_stop(snap, lvtt_mode(h->lvtt) ==
+		hpkvm_timer_stop(snap, hpkvm_lvtt_mode(h->lvtt) ==
 				       APIC_LVT_TIMER_TSCDEADLINE);
 	dedicated_cpu_drain(snap->irr, snap->isr);
 }
 
-struct snapshot_call {
+struct hpkvm_snapshot_call {
 	struct kvm_vcpu *vcpu;
 	struct hpkvm_snapshot *snap;
 };
 
-static void snapshot_call(void *arg)
+static void hpkvm_call_snapshot(void *arg)
 {
-	struct snapshot_call *call = arg;
+	struct hpkvm_snapshot_call *call = arg;
 
-	take_snapshot(call->vcpu, call->snap);
+	hpkvm_take_snapshot(call->vcpu, call->snap);
 }
 
-static void restore_virtual_apic(struct kvm_vcpu *vcpu,
-				 const struct hpkvm_snapshot *snap)
+static void hpkvm_restore_virtual_apic(struct kvm_vcpu *vcpu,
+				       const struct hpkvm_snapshot *snap)
 {
 	struct kvm_lapic *apic = vcpu->arch.apic;
 	unsigned int vector;
@@ -331,7 +333,7 @@ void __kvm_hpkvm_demote(struct kvm_vcpu *vcpu, u32 reason)
 {
 	struct kvm_vcpu_hpkvm *h = &vcpu->arch.hpkvm;
 	struct hpkvm_snapshot snap = {};
-	struct snapshot_call call = { .vcpu = vcpu, .snap = &snap };
+	struct hpkvm_snapshot_call call = { .vcpu = vcpu, .snap = &snap };
 
 	if (reason == KVM_HPKVM_REASON_NESTED)
 		h->nested = true;
@@ -341,13 +343,13 @@ void __kvm_hpkvm_demote(struct kvm_vcpu *vcpu, u32 reason)
 	kvm_hpkvm_ipi_del(vcpu);
 	synchronize_rcu();
 
-	smp_call_function_single(h->cpu, snapshot_call, &call, 1);
+	smp_call_function_single(h->cpu, hpkvm_call_snapshot, &call, 1);
 	h->timer_direct = false;
-	open_all(vcpu, false);
+	hpkvm_open_all(vcpu, false);
 	if (h->hlt_trapped)
 		hpkvm_ops->trap_hlt(vcpu, false);
 	hpkvm_ops->set_passthrough(vcpu, false);
-	restore_virtual_apic(vcpu, &snap);
+	hpkvm_restore_virtual_apic(vcpu, &snap);
 	kvm_hpkvm_irq_forwarded(vcpu, snap.irr);
 	kvm_make_request(KVM_REQ_EVENT, vcpu);
 
@@ -357,10 +359,10 @@ void __kvm_hpkvm_demote(struct kvm_vcpu *vcpu, u32 reason)
 EXPORT_SYMBOL_GPL(__kvm_hpkvm_demote);
 
 /*
- * Stay on the core to access its registers; put_core() ends it.  User space
- * can move the thread away at any time: then demote, and return false.
+ * Stay on the core to access its registers; hpkvm_put_core() ends it.  User
+ * space can move the thread away at any time: then demote, and return false.
  */
-static bool get_core(struct kvm_vcpu *vcpu)
+static bool hpkvm_get_core(struct kvm_vcpu *vcpu)
 {
 	if (likely(get_cpu() == vcpu->arch.hpkvm.cpu))
 		return true;
@@ -369,13 +371,13 @@ static bool get_core(struct kvm_vcpu *vcpu)
 	return false;
 }
 
-static void put_core(void)
+static void hpkvm_put_core(void)
 {
 	put_cpu();
 }
 
 /* The guest wrote LVTT, which exits, and stock KVM has seen the write. */
-static void refresh_timer(struct kvm_vcpu *vcpu)
+static void hpkvm_refresh_timer(struct kvm_vcpu *vcpu)
 {
 	struct kvm_vcpu_hpkvm *h = &vcpu->arch.hpkvm;
 	u32 lvtt = kvm_lapic_get_reg(vcpu->arch.apic, APIC_LVTT);
@@ -383,7 +385,7 @@ static void refresh_timer(struct kvm_vcpu *vcpu)
 
 	if (direct && !h->timer_direct) {
 		hpkvm_timer_start(vcpu);
-		open_timer(vcpu);
+		hpkvm_open_timer(vcpu);
 		return;
 	}
 	if (!direct && h->timer_direct) {
@@ -392,23 +394,23 @@ static void refresh_timer(struct kvm_vcpu *vcpu)
 		 * to stay at that while an interrupt is in service.
 		 */
 		__kvm_hpkvm_demote(vcpu, KVM_HPKVM_REASON_TIMER_VECTOR);
-		if (!why_emulated(vcpu))
-			promote(vcpu);
+		if (!hpkvm_why_emulated(vcpu))
+			hpkvm_promote(vcpu);
 		return;
 	}
 	if (lvtt != h->lvtt && direct) {
-		if (!get_core(vcpu))
+		if (!hpkvm_get_core(vcpu))
 			return;
 		/* Intel SDM 11.5.4.1: to or from TSC-deadline mode disarms. */
 		if ((lvtt ^ h->lvtt) & APIC_LVT_TIMER_TSCDEADLINE)
 			native_apic_msr_write(APIC_TMICT, 0);
 		hpkvm_timer_write_lvtt(vcpu);
-		put_core();
-		open_timer(vcpu);
+		hpkvm_put_core();
+		hpkvm_open_timer(vcpu);
 	}
 	h->lvtt = lvtt;
-	if (h->deadline_open != deadline_can_be_open(vcpu))
-		open_deadline(vcpu);
+	if (h->deadline_open != hpkvm_deadline_can_be_open(vcpu))
+		hpkvm_open_deadline(vcpu);
 }
 
 /**
@@ -420,15 +422,15 @@ static void refresh_timer(struct kvm_vcpu *vcpu)
 bool __kvm_hpkvm_update(struct kvm_vcpu *vcpu)
 {
 	struct kvm_vcpu_hpkvm *h = &vcpu->arch.hpkvm;
-	u32 reason = why_emulated(vcpu);
+	u32 reason = hpkvm_why_emulated(vcpu);
 
 	if (reason && h->passthrough)
 		__kvm_hpkvm_demote(vcpu, reason);
 	else if (!reason && !h->passthrough)
-		promote(vcpu);
+		hpkvm_promote(vcpu);
 	else if (!reason)
-		refresh_timer(vcpu);
-	/* A demotion of refresh_timer()'s has its own. */
+		hpkvm_refresh_timer(vcpu);
+	/* A demotion of hpkvm_refresh_timer()'s has its own. */
 	if (reason || h->passthrough)
 		WRITE_ONCE(h->reason, reason);
 	return vcpu->arch.mp_state != KVM_MP_STATE_HALTED;
@@ -436,14 +438,14 @@ bool __kvm_hpkvm_update(struct kvm_vcpu *vcpu)
 
 /* ---- entry and exit ---- */
 
-static void self_ipi(struct kvm_vcpu *vcpu, unsigned int vector)
+static void hpkvm_self_ipi(struct kvm_vcpu *vcpu, unsigned int vector)
 {
 	native_apic_msr_write(APIC_SELF_IPI, vector);
 	++vcpu->stat.hpkvm_injected;
 }
 
 /* Somebody waits for this vector's EOI: a level-triggered line, a notifier. */
-static bool wants_eoi(struct kvm_vcpu *vcpu, unsigned int vector)
+static bool hpkvm_wants_eoi(struct kvm_vcpu *vcpu, unsigned int vector)
 {
 	return test_bit(vector, vcpu->arch.ioapic_handled_vectors) ||
 	       kvm_lapic_get_reg(vcpu->arch.apic, APIC_TMR +
@@ -451,7 +453,7 @@ static bool wants_eoi(struct kvm_vcpu *vcpu, unsigned int vector)
 }
 
 /* What the host captured, and the timer that it held meanwhile. */
-static void flush_captured(struct kvm_vcpu *vcpu, struct dedicated_cpu *d)
+static void hpkvm_flush_captured(struct kvm_vcpu *vcpu, struct dedicated_cpu *d)
 {
 	DECLARE_BITMAP(captured, NR_VECTORS);
 	unsigned int vector;
@@ -463,7 +465,7 @@ static void flush_captured(struct kvm_vcpu *vcpu, struct dedicated_cpu *d)
 	for_each_set_bit(vector, captured, NR_VECTORS) {
 		if (hpkvm_fault_drop(vcpu, HPKVM_FAULT_CAPTURE, vector))
 			continue;
-		self_ipi(vcpu, vector);
+		hpkvm_self_ipi(vcpu, vector);
 		++vcpu->stat.hpkvm_captured;
 	}
 
@@ -478,7 +480,7 @@ static void flush_captured(struct kvm_vcpu *vcpu, struct dedicated_cpu *d)
  * be as fast as this is: return false if they seem to be, with the rest to be
  * done at the next attempt.
  */
-static bool flush_pending(struct kvm_vcpu *vcpu, struct dedicated_cpu *d)
+static bool hpkvm_flush_pending(struct kvm_vcpu *vcpu, struct dedicated_cpu *d)
 {
 	unsigned int n = 0;
 	int vector;
@@ -490,29 +492,29 @@ static bool flush_pending(struct kvm_vcpu *vcpu, struct dedicated_cpu *d)
 		if (vector < 16 ||
 		    hpkvm_fault_drop(vcpu, HPKVM_FAULT_INJECT, vector))
 			continue;
-		if (wants_eoi(vcpu, vector))
+		if (hpkvm_wants_eoi(vcpu, vector))
 			__set_bit(vector, vcpu->arch.hpkvm.eoi_vectors);
-		self_ipi(vcpu, vector);
+		hpkvm_self_ipi(vcpu, vector);
 	}
 
 	if (unlikely(!bitmap_empty(d->captured, NR_VECTORS)))
-		flush_captured(vcpu, d);
+		hpkvm_flush_captured(vcpu, d);
 
 	vector = hpkvm_fault_again(vcpu);
 	if (vector)
-		self_ipi(vcpu, vector);
+		hpkvm_self_ipi(vcpu, vector);
 	return true;
 }
 
-static void refresh_traps(struct kvm_vcpu *vcpu, bool shut)
+static void hpkvm_refresh_traps(struct kvm_vcpu *vcpu, bool shut)
 {
 	struct kvm_vcpu_hpkvm *h = &vcpu->arch.hpkvm;
 	bool trap = shut || !bitmap_empty(h->eoi_vectors, 256);
 
 	if (trap != h->eoi_trapped)
-		open_eoi(vcpu, !trap);
+		hpkvm_open_eoi(vcpu, !trap);
 	if (shut != h->gate_shut)
-		open_priority(vcpu, !shut);
+		hpkvm_open_priority(vcpu, !shut);
 	h->eoi_trapped = trap;
 	h->gate_shut = shut;
 }
@@ -522,7 +524,7 @@ static void refresh_traps(struct kvm_vcpu *vcpu, bool shut)
  * too.  A kick (KVM_HC_KICK_CPU) is neither, and is for the next HLT if there is
  * none now.
  */
-static void refresh_sleep(struct kvm_vcpu *vcpu)
+static void hpkvm_refresh_sleep(struct kvm_vcpu *vcpu)
 {
 	struct kvm_vcpu_hpkvm *h = &vcpu->arch.hpkvm;
 	bool kicked = vcpu->arch.pv.pv_unhalted;
@@ -543,7 +545,7 @@ static void refresh_sleep(struct kvm_vcpu *vcpu)
  * to be seen by a check for host work.  An NMI is a matter of this CPU's alone,
  * and sees what was written before it in program order.
  */
-static void start_window(struct dedicated_cpu *d)
+static void hpkvm_start_window(struct dedicated_cpu *d)
 {
 	d->stopped = false;
 	barrier();
@@ -551,7 +553,7 @@ static void start_window(struct dedicated_cpu *d)
 	barrier();
 }
 
-static void end_window(struct kvm_vcpu *vcpu, struct dedicated_cpu *d)
+static void hpkvm_end_window(struct kvm_vcpu *vcpu, struct dedicated_cpu *d)
 {
 	barrier();
 	WRITE_ONCE(d->stop_entry, NULL);
@@ -578,17 +580,17 @@ bool kvm_hpkvm_enter(struct kvm_vcpu *vcpu)
 	/* KVM_SET_LAPIC takes any value; reserved bits of CR8 would fault. */
 	u32 tpr = kvm_lapic_get_reg(vcpu->arch.apic, APIC_TASKPRI) & 0xff;
 
-	start_window(d);
+	hpkvm_start_window(d);
 	if (unlikely(smp_processor_id() != vcpu->arch.hpkvm.cpu) ||
-	    !dedicated_cpu_may_enter() || !flush_pending(vcpu, d)) {
+	    !dedicated_cpu_may_enter() || !hpkvm_flush_pending(vcpu, d)) {
 		++vcpu->stat.hpkvm_entry_aborts;
-		end_window(vcpu, d);
+		hpkvm_end_window(vcpu, d);
 		return false;
 	}
 
 	kvm_hpkvm_ipi_enter(vcpu);
-	refresh_sleep(vcpu);
-	refresh_traps(vcpu, d->aside);
+	hpkvm_refresh_sleep(vcpu);
+	hpkvm_refresh_traps(vcpu, d->aside);
 	if (vcpu->arch.hpkvm.gate_shut)
 		return true;
 
@@ -614,10 +616,10 @@ void kvm_hpkvm_exit(struct kvm_vcpu *vcpu)
 	struct kvm_vcpu_hpkvm *h = &vcpu->arch.hpkvm;
 
 	if (!h->gate_shut)
-		set_vreg(vcpu->arch.apic, APIC_TASKPRI,
-			 native_apic_msr_read(APIC_TASKPRI));
+		hpkvm_set_vreg(vcpu->arch.apic, APIC_TASKPRI,
+			       native_apic_msr_read(APIC_TASKPRI));
 	dedicated_cpu_set_gate(DEDICATED_GATE_SHUT);
-	end_window(vcpu, d);
+	hpkvm_end_window(vcpu, d);
 
 	kvm_hpkvm_ipi_exit(vcpu);
 	vcpu->stat.hpkvm_direct_sent = atomic64_read(&h->direct_sent);
@@ -628,7 +630,7 @@ EXPORT_SYMBOL_GPL(kvm_hpkvm_exit);
 
 /* ---- what stock KVM asks about a vCPU in passthrough ---- */
 
-static bool direct_source(struct kvm_vcpu *vcpu)
+static bool hpkvm_direct_source(struct kvm_vcpu *vcpu)
 {
 	struct kvm_vcpu *sender = kvm_get_running_vcpu();
 
@@ -652,7 +654,7 @@ bool __kvm_hpkvm_deliver(struct kvm_vcpu *vcpu, int trig_mode, int vector)
 
 	if (trig_mode || vector < 16 || vector == DEDICATED_HOST_VECTOR ||
 	    test_bit(vector, vcpu->arch.ioapic_handled_vectors) ||
-	    !direct_source(vcpu))
+	    !hpkvm_direct_source(vcpu))
 		return false;
 
 	rcu_read_lock();
@@ -668,7 +670,7 @@ bool __kvm_hpkvm_deliver(struct kvm_vcpu *vcpu, int trig_mode, int vector)
 EXPORT_SYMBOL_GPL(__kvm_hpkvm_deliver);
 
 /* Return true if the EOI is dealt with, false if stock KVM goes on with it. */
-static bool intercepted_eoi(struct kvm_vcpu *vcpu)
+static bool hpkvm_intercepted_eoi(struct kvm_vcpu *vcpu)
 {
 	struct kvm_lapic *apic = vcpu->arch.apic;
 	int vector;
@@ -702,19 +704,19 @@ bool __kvm_hpkvm_reg_write(struct kvm_vcpu *vcpu, u32 reg, u32 val)
 
 	switch (reg) {
 	case APIC_EOI:
-		if (!get_core(vcpu))
+		if (!hpkvm_get_core(vcpu))
 			return false;
-		done = intercepted_eoi(vcpu);
-		put_core();
+		done = hpkvm_intercepted_eoi(vcpu);
+		hpkvm_put_core();
 		return done;
 	case APIC_TMICT:
 	case APIC_TDCR:
-		if (!vcpu->arch.hpkvm.timer_direct || deadline_mode(vcpu) ||
-		    !get_core(vcpu))
+		if (!vcpu->arch.hpkvm.timer_direct ||
+		    hpkvm_deadline_mode(vcpu) || !hpkvm_get_core(vcpu))
 			return false;
 		native_apic_msr_write(reg, reg == APIC_TDCR ? val & TDCR_BITS :
 							      val);
-		put_core();
+		hpkvm_put_core();
 		return true;
 	default:
 		return false;
@@ -737,26 +739,26 @@ bool __kvm_hpkvm_reg_read(struct kvm_vcpu *vcpu, u32 reg, u32 *val)
 	case APIC_TMICT:
 	case APIC_TMCCT:
 	case APIC_TDCR:
-		if (!vcpu->arch.hpkvm.timer_direct || !get_core(vcpu))
+		if (!vcpu->arch.hpkvm.timer_direct || !hpkvm_get_core(vcpu))
 			return false;
 		*val = native_apic_msr_read(reg);
-		put_core();
+		hpkvm_put_core();
 		return true;
 	case APIC_ISR ... APIC_ISR + 0x70:
-		if (!get_core(vcpu))
+		if (!hpkvm_get_core(vcpu))
 			return false;
 		*val = native_apic_msr_read(reg);
 		aside = __this_cpu_read(dedicated_cpu.aside);
-		put_core();
+		hpkvm_put_core();
 		if (aside && (reg - APIC_ISR) / 0x10 == aside / 32)
 			*val |= BIT(aside % 32);
 		return true;
 	case APIC_IRR ... APIC_IRR + 0x70:
-		if (!get_core(vcpu))
+		if (!hpkvm_get_core(vcpu))
 			return false;
 		*val = native_apic_msr_read(reg) |
 		       kvm_lapic_get_reg(vcpu->arch.apic, reg);
-		put_core();
+		hpkvm_put_core();
 		return true;
 	case APIC_PROCPRI:
 		if (!vcpu->arch.hpkvm.gate_shut)
@@ -770,11 +772,11 @@ bool __kvm_hpkvm_reg_read(struct kvm_vcpu *vcpu, u32 reg, u32 *val)
 
 bool __kvm_hpkvm_set_deadline(struct kvm_vcpu *vcpu, u64 data)
 {
-	if (!vcpu->arch.hpkvm.timer_direct || !deadline_mode(vcpu) ||
-	    !get_core(vcpu))
+	if (!vcpu->arch.hpkvm.timer_direct || !hpkvm_deadline_mode(vcpu) ||
+	    !hpkvm_get_core(vcpu))
 		return false;
 	hpkvm_timer_write_deadline(vcpu, data);
-	put_core();
+	hpkvm_put_core();
 	return true;
 }
 
@@ -782,11 +784,11 @@ bool __kvm_hpkvm_get_deadline(struct kvm_vcpu *vcpu, u64 *data)
 {
 	u64 deadline;
 
-	if (!vcpu->arch.hpkvm.timer_direct || !deadline_mode(vcpu) ||
-	    !get_core(vcpu))
+	if (!vcpu->arch.hpkvm.timer_direct || !hpkvm_deadline_mode(vcpu) ||
+	    !hpkvm_get_core(vcpu))
 		return false;
 	rdmsrl(MSR_IA32_TSC_DEADLINE, deadline);
-	put_core();
+	hpkvm_put_core();
 	*data = deadline ? hpkvm_timer_guest_deadline(vcpu, deadline) : 0;
 	return true;
 }

@@ -38,23 +38,23 @@ static inline bool hpkvm_feature(struct kvm_vcpu *vcpu, u32 feature)
 	return vcpu->kvm->arch.hpkvm_features & feature;
 }
 
-static inline void set_vreg(struct kvm_lapic *apic, u32 reg, u32 val)
+static inline void hpkvm_set_vreg(struct kvm_lapic *apic, u32 reg, u32 val)
 {
 	*(u32 *)(apic->regs + reg) = val;
 }
 
-static inline u32 lvtt_mode(u32 lvtt)
+static inline u32 hpkvm_lvtt_mode(u32 lvtt)
 {
 	return lvtt & LVTT_MODES;
 }
 
-static inline bool deadline_mode(struct kvm_vcpu *vcpu)
+static inline bool hpkvm_deadline_mode(struct kvm_vcpu *vcpu)
 {
-	return lvtt_mode(kvm_lapic_get_reg(vcpu->arch.apic, APIC_LVTT)) ==
+	return hpkvm_lvtt_mode(kvm_lapic_get_reg(vcpu->arch.apic, APIC_LVTT)) ==
 	       APIC_LVT_TIMER_TSCDEADLINE;
 }
 
-static inline bool tsc_is_scaled(struct kvm_vcpu *vcpu)
+static inline bool hpkvm_tsc_is_scaled(struct kvm_vcpu *vcpu)
 {
 	return vcpu->arch.l1_tsc_scaling_ratio !=
 	       kvm_caps.default_tsc_scaling_ratio;

@@ -22,8 +22,9 @@
 #include "hpkvm_int.h"
 #include "lapic.h"
 
-static int check_bind(struct kvm_vcpu *vcpu, const struct kvm_hpkvm_bind *bind,
-		      struct dedicated_refusal *why)
+static int hpkvm_lease_check(struct kvm_vcpu *vcpu,
+			     const struct kvm_hpkvm_bind *bind,
+			     struct dedicated_refusal *why)
 {
 	u32 *reason = &why->reason;
 
@@ -45,8 +46,8 @@ static int check_bind(struct kvm_vcpu *vcpu, const struct kvm_hpkvm_bind *bind,
 	return 0;
 }
 
-static int lease(struct kvm_vcpu *vcpu, unsigned int cpu,
-		 struct dedicated_refusal *why)
+static int hpkvm_lease_take(struct kvm_vcpu *vcpu, unsigned int cpu,
+			    struct dedicated_refusal *why)
 {
 	struct kvm_vcpu_hpkvm *h = &vcpu->arch.hpkvm;
 	int ret;
@@ -84,8 +85,8 @@ int hpkvm_lease_bind(struct kvm_vcpu *vcpu, struct kvm_hpkvm_bind __user *argp)
 	if (copy_from_user(&bind, argp, sizeof(bind)))
 		return -EFAULT;
 
-	ret = check_bind(vcpu, &bind, &why) ?:
-	      lease(vcpu, bind.cpu, &why);
+	ret = hpkvm_lease_check(vcpu, &bind, &why) ?:
+	      hpkvm_lease_take(vcpu, bind.cpu, &why);
 	trace_kvm_hpkvm_bind(vcpu->vcpu_id, bind.cpu, why.reason);
 
 	bind.reason = why.reason;
@@ -97,7 +98,7 @@ int hpkvm_lease_bind(struct kvm_vcpu *vcpu, struct kvm_hpkvm_bind __user *argp)
 	return ret;
 }
 
-static void restore_affinity(struct kvm_vcpu_hpkvm *h, int cpu)
+static void hpkvm_lease_restore_affinity(struct kvm_vcpu_hpkvm *h, int cpu)
 {
 	dedicated_cpu_unpin(h->task, cpu, h->affinity);
 	put_task_struct(h->task);
@@ -106,7 +107,7 @@ static void restore_affinity(struct kvm_vcpu_hpkvm *h, int cpu)
 }
 
 /* The vCPU is in emulated mode, or will never run again. */
-static void unlease(struct kvm_vcpu *vcpu)
+static void hpkvm_lease_end(struct kvm_vcpu *vcpu)
 {
 	struct kvm_vcpu_hpkvm *h = &vcpu->arch.hpkvm;
 	int cpu = h->cpu;
@@ -114,7 +115,7 @@ static void unlease(struct kvm_vcpu *vcpu)
 	WRITE_ONCE(h->cpu, -1);
 	WRITE_ONCE(h->reason, KVM_HPKVM_REASON_NOT_BOUND);
 	dedicated_cpu_release(cpu);
-	restore_affinity(h, cpu);
+	hpkvm_lease_restore_affinity(h, cpu);
 	static_branch_dec(&kvm_hpkvm_key);
 	trace_kvm_hpkvm_unbind(vcpu->vcpu_id, cpu, 0);
 }
@@ -130,11 +131,11 @@ int hpkvm_lease_unbind(struct kvm_vcpu *vcpu)
 	if (vcpu->arch.hpkvm.cpu < 0)
 		return -ENOENT;
 	kvm_hpkvm_demote(vcpu, KVM_HPKVM_REASON_NOT_BOUND);
-	unlease(vcpu);
+	hpkvm_lease_end(vcpu);
 	return 0;
 }
 
-static u32 hpkvm_mode(const struct kvm_vcpu_hpkvm *h, int cpu)
+static u32 hpkvm_lease_mode(const struct kvm_vcpu_hpkvm *h, int cpu)
 {
 	if (cpu < 0)
 		return KVM_HPKVM_MODE_UNBOUND;
@@ -142,13 +143,13 @@ static u32 hpkvm_mode(const struct kvm_vcpu_hpkvm *h, int cpu)
 					   KVM_HPKVM_MODE_EMULATED;
 }
 
-static int kvm_hpkvm_get_state(struct kvm_vcpu *vcpu,
-			       struct kvm_hpkvm_state __user *argp)
+static int hpkvm_lease_get_state(struct kvm_vcpu *vcpu,
+				 struct kvm_hpkvm_state __user *argp)
 {
 	struct kvm_vcpu_hpkvm *h = &vcpu->arch.hpkvm;
 	int cpu = READ_ONCE(h->cpu);
 	struct kvm_hpkvm_state state = {
-		.mode		= hpkvm_mode(h, cpu),
+		.mode		= hpkvm_lease_mode(h, cpu),
 		.cpu		= cpu,
 		.features	= vcpu->kvm->arch.hpkvm_features,
 		.promotions	= READ_ONCE(vcpu->stat.hpkvm_promotions),
@@ -173,7 +174,7 @@ long kvm_arch_vcpu_async_ioctl(struct file *filp, unsigned int ioctl,
 {
 	if (ioctl != KVM_HPKVM_GET_STATE)
 		return -ENOIOCTLCMD;
-	return kvm_hpkvm_get_state(filp->private_data, (void __user *)arg);
+	return hpkvm_lease_get_state(filp->private_data, (void __user *)arg);
 }
 
 void kvm_hpkvm_vcpu_create(struct kvm_vcpu *vcpu)
@@ -194,5 +195,5 @@ void kvm_hpkvm_vcpu_destroy(struct kvm_vcpu *vcpu)
 		kvm_hpkvm_ipi_del(vcpu);
 		synchronize_rcu();
 	}
-	unlease(vcpu);
+	hpkvm_lease_end(vcpu);
 }

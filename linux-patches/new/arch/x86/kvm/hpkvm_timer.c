@@ -29,14 +29,14 @@
 /* A periodic timer that is moved to the core may come so much late. */
 #define HPKVM_PERIOD_LATE_NS	NSEC_PER_MSEC
 
-static bool periodic_mode(struct kvm_vcpu *vcpu)
+static bool hpkvm_timer_is_periodic(struct kvm_vcpu *vcpu)
 {
-	return lvtt_mode(kvm_lapic_get_reg(vcpu->arch.apic, APIC_LVTT)) ==
+	return hpkvm_lvtt_mode(kvm_lapic_get_reg(vcpu->arch.apic, APIC_LVTT)) ==
 	       APIC_LVT_TIMER_PERIODIC;
 }
 
 /* Only a vector that nobody else needs may come from the core's timer. */
-static bool timer_vector_ok(u32 lvtt)
+static bool hpkvm_timer_vector_ok(u32 lvtt)
 {
 	u8 vector = lvtt & APIC_VECTOR_MASK;
 
@@ -49,12 +49,13 @@ static bool timer_vector_ok(u32 lvtt)
  * begins the period anew.  It stays an hrtimer until then: a vCPU that is
  * demoted in every period would never see it fire.
  */
-static bool amid_period(struct kvm_vcpu *vcpu)
+static bool hpkvm_timer_amid_period(struct kvm_vcpu *vcpu)
 {
 	struct kvm_timer *timer = &vcpu->arch.apic->lapic_timer;
 	s64 late_ns = max_t(s64, timer->period / 16, HPKVM_PERIOD_LATE_NS);
 
-	return periodic_mode(vcpu) && !vcpu->arch.hpkvm.timer_direct &&
+	return hpkvm_timer_is_periodic(vcpu) &&
+	       !vcpu->arch.hpkvm.timer_direct &&
 	       (hrtimer_active(&timer->timer) ||
 		kvm_lapic_hv_timer_in_use(vcpu)) &&
 	       ktime_to_ns(ktime_sub(timer->target_expiration, ktime_get())) <
@@ -73,13 +74,13 @@ bool hpkvm_timer_can_be_direct(struct kvm_vcpu *vcpu)
 
 	/* Both mode bits: reserved, but a guest may write them to KVM's. */
 	if (!hpkvm_feature(vcpu, KVM_HPKVM_F_DIRECT_TIMER) ||
-	    !timer_vector_ok(lvtt) || lvtt_mode(lvtt) == LVTT_MODES)
+	    !hpkvm_timer_vector_ok(lvtt) || hpkvm_lvtt_mode(lvtt) == LVTT_MODES)
 		return false;
-	if (deadline_mode(vcpu))
+	if (hpkvm_deadline_mode(vcpu))
 		return boot_cpu_has(X86_FEATURE_TSC_DEADLINE_TIMER);
 	return dedicated_cpu_timer_rate_ok(vcpu->arch.hpkvm.cpu,
 					   vcpu->kvm->arch.apic_bus_cycle_ns) &&
-	       !amid_period(vcpu);
+	       !hpkvm_timer_amid_period(vcpu);
 }
 
 /*
@@ -87,10 +88,10 @@ bool hpkvm_timer_can_be_direct(struct kvm_vcpu *vcpu)
  * KVM_SET_LAPIC can leave anything in a register of KVM's, such as a delivery
  * mode, or reserved bits that would fault.
  */
-static u32 physical_lvtt(u32 lvtt)
+static u32 hpkvm_timer_physical_lvtt(u32 lvtt)
 {
 	lvtt &= APIC_VECTOR_MASK | APIC_LVT_MASKED | LVTT_MODES;
-	if (!timer_vector_ok(lvtt & ~APIC_LVT_MASKED))
+	if (!hpkvm_timer_vector_ok(lvtt & ~APIC_LVT_MASKED))
 		lvtt = (lvtt & ~APIC_VECTOR_MASK) | LOCAL_TIMER_VECTOR;
 	return lvtt;
 }
@@ -105,14 +106,14 @@ void hpkvm_timer_write_lvtt(struct kvm_vcpu *vcpu)
 
 	h->lvtt = kvm_lapic_get_reg(vcpu->arch.apic, APIC_LVTT);
 	native_apic_msr_write(APIC_LVTT, h->timer_direct ?
-			      physical_lvtt(h->lvtt) :
+			      hpkvm_timer_physical_lvtt(h->lvtt) :
 			      APIC_LVT_MASKED | LOCAL_TIMER_VECTOR);
 	/* Intel SDM 11.5.4.1: LVTT before TSC_DEADLINE. */
 	asm volatile("mfence" : : : "memory");
 }
 
 /* How long the guest's TSC takes for @ticks, in ticks of the host's; never less. */
-static u64 unscale_ticks(struct kvm_vcpu *vcpu, u64 ticks)
+static u64 hpkvm_timer_unscale(struct kvm_vcpu *vcpu, u64 ticks)
 {
 	u64 ratio = vcpu->arch.l1_tsc_scaling_ratio;
 	u8 bits = kvm_caps.tsc_scaling_ratio_frac_bits;
@@ -131,15 +132,15 @@ static u64 unscale_ticks(struct kvm_vcpu *vcpu, u64 ticks)
  * difference between the two would wrap for a deadline from before the host's
  * TSC began, or after it ends.
  */
-static u64 physical_deadline(struct kvm_vcpu *vcpu, u64 deadline)
+static u64 hpkvm_timer_physical_deadline(struct kvm_vcpu *vcpu, u64 deadline)
 {
 	u64 now = rdtsc(), guest_now = kvm_read_l1_tsc(vcpu, now);
 	u64 left = deadline - guest_now, physical;
 
 	if (deadline <= guest_now)
 		return now;
-	if (tsc_is_scaled(vcpu))
-		left = unscale_ticks(vcpu, left);
+	if (hpkvm_tsc_is_scaled(vcpu))
+		left = hpkvm_timer_unscale(vcpu, left);
 	return check_add_overflow(now, left, &physical) ? U64_MAX : physical;
 }
 
@@ -148,8 +149,8 @@ static u64 physical_deadline(struct kvm_vcpu *vcpu, u64 deadline)
  * @vcpu: the vCPU
  * @physical: the host's TSC at expiry
  *
- * Return: the inverse of physical_deadline(); later by some ticks at most if the
- * guest's TSC is scaled.
+ * Return: the inverse of hpkvm_timer_physical_deadline(); later by some ticks at
+ * most if the guest's TSC is scaled.
  */
 u64 hpkvm_timer_guest_deadline(struct kvm_vcpu *vcpu, u64 physical)
 {
@@ -164,10 +165,10 @@ u64 hpkvm_timer_guest_deadline(struct kvm_vcpu *vcpu, u64 physical)
 void hpkvm_timer_write_deadline(struct kvm_vcpu *vcpu, u64 deadline)
 {
 	wrmsrl(MSR_IA32_TSC_DEADLINE,
-	       deadline ? physical_deadline(vcpu, deadline) : 0);
+	       deadline ? hpkvm_timer_physical_deadline(vcpu, deadline) : 0);
 }
 
-static u8 timer_vector(struct kvm_vcpu *vcpu)
+static u8 hpkvm_timer_vector(struct kvm_vcpu *vcpu)
 {
 	return kvm_lapic_get_reg(vcpu->arch.apic, APIC_LVTT) & APIC_VECTOR_MASK;
 }
@@ -176,7 +177,7 @@ static u8 timer_vector(struct kvm_vcpu *vcpu)
  * Take over a virtual timer.  Interrupts are on: the hrtimer's callback may
  * have to finish.  Return true if the timer was counting.
  */
-static bool stop_virtual_timer(struct kvm_vcpu *vcpu)
+static bool hpkvm_timer_stop_virtual(struct kvm_vcpu *vcpu)
 {
 	bool counting;
 
@@ -188,15 +189,15 @@ static bool stop_virtual_timer(struct kvm_vcpu *vcpu)
 	return counting;
 }
 
-struct start_call {
+struct hpkvm_timer_start_call {
 	struct kvm_vcpu *vcpu;
 	bool counting;
 };
 
 /* On the core, interrupts disabled. */
-static void start_physical_timer(void *arg)
+static void hpkvm_timer_start_physical(void *arg)
 {
-	struct start_call *call = arg;
+	struct hpkvm_timer_start_call *call = arg;
 	struct kvm_vcpu *vcpu = call->vcpu;
 	struct kvm_lapic *apic = vcpu->arch.apic;
 	bool counting = call->counting;
@@ -205,13 +206,13 @@ static void start_physical_timer(void *arg)
 	hpkvm_timer_write_lvtt(vcpu);
 	if (!vcpu->arch.hpkvm.timer_direct)
 		return;
-	if (deadline_mode(vcpu)) {
+	if (hpkvm_deadline_mode(vcpu)) {
 		hpkvm_timer_write_deadline(vcpu, counting ?
 					   apic->lapic_timer.tscdeadline : 0);
 		return;
 	}
 
-	if (counting && periodic_mode(vcpu)) {
+	if (counting && hpkvm_timer_is_periodic(vcpu)) {
 		/* Hardware restarts the period: this tick may come later. */
 		count = kvm_lapic_get_reg(apic, APIC_TMICT);
 	} else if (counting) {
@@ -269,7 +270,7 @@ void hpkvm_timer_restore(struct kvm_vcpu *vcpu,
 
 	timer->tscdeadline = 0;
 	timer->period = 0;
-	if (deadline_mode(vcpu)) {
+	if (hpkvm_deadline_mode(vcpu)) {
 		deadline = hpkvm_timer_guest_deadline(vcpu, snap->deadline);
 		if (snap->deadline)
 			kvm_set_lapic_tscdeadline_msr(vcpu, deadline);
@@ -278,7 +279,7 @@ void hpkvm_timer_restore(struct kvm_vcpu *vcpu,
 
 	kvm_x2apic_msr_write(vcpu, X2APIC_MSR(APIC_TDCR), snap->tdcr);
 	if (!snap->tmcct) {
-		set_vreg(vcpu->arch.apic, APIC_TMICT, snap->tmict);
+		hpkvm_set_vreg(vcpu->arch.apic, APIC_TMICT, snap->tmict);
 		return;
 	}
 	/* Start with the initial count, then put the expiry where it was. */
@@ -298,13 +299,13 @@ void hpkvm_timer_restore(struct kvm_vcpu *vcpu,
 void hpkvm_timer_start(struct kvm_vcpu *vcpu)
 {
 	struct kvm_vcpu_hpkvm *h = &vcpu->arch.hpkvm;
-	struct start_call call = { .vcpu = vcpu };
+	struct hpkvm_timer_start_call call = { .vcpu = vcpu };
 
 	h->timer_direct = hpkvm_timer_can_be_direct(vcpu);
 	if (h->timer_direct) {
-		call.counting = stop_virtual_timer(vcpu) &&
+		call.counting = hpkvm_timer_stop_virtual(vcpu) &&
 				!hpkvm_fault_drop(vcpu, HPKVM_FAULT_PROMOTE,
-						  timer_vector(vcpu));
+						  hpkvm_timer_vector(vcpu));
 	} else {
 		/*
 		 * The vendor's timer goes by the guest's TSC.  If that was set
@@ -315,7 +316,7 @@ void hpkvm_timer_start(struct kvm_vcpu *vcpu)
 	}
 
 	/* Somebody may move the thread away meanwhile: the next entry demotes. */
-	smp_call_function_single(h->cpu, start_physical_timer, &call, 1);
+	smp_call_function_single(h->cpu, hpkvm_timer_start_physical, &call, 1);
 }
 
 /**
@@ -329,7 +330,7 @@ void hpkvm_timer_start(struct kvm_vcpu *vcpu)
 void hpkvm_timer_show_expired(struct kvm_vcpu *vcpu)
 {
 	if (!vcpu->kvm->arch.hpkvm_features || !lapic_in_kernel(vcpu) ||
-	    deadline_mode(vcpu))
+	    hpkvm_deadline_mode(vcpu))
 		return;
 	/* The vendor's timer stands still while nobody is in KVM_RUN. */
 	kvm_lapic_switch_to_sw_timer(vcpu);
