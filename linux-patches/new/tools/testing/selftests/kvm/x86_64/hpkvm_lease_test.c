@@ -456,23 +456,25 @@ union sregs {
 /* The page holds what was there at the last exit. */
 static void get_sregs(struct kvm_vcpu *vcpu, enum sregs_way way, union sregs *s)
 {
-	if (way == SREGS_PAGE)
-		s->sregs = vcpu->run->s.regs.sregs;
+	if (way == SREGS)
+		vcpu_ioctl(vcpu, KVM_GET_SREGS, &s->sregs);
+	else if (way == SREGS2)
+		vcpu_ioctl(vcpu, KVM_GET_SREGS2, &s->sregs2);
 	else
-		vcpu_ioctl(vcpu, way == SREGS ? KVM_GET_SREGS : KVM_GET_SREGS2,
-			   s);
+		s->sregs = vcpu->run->s.regs.sregs;
 }
 
 /* KVM reads the page at the next KVM_RUN, whether or not that enters. */
 static void set_sregs(struct kvm_vcpu *vcpu, enum sregs_way way, union sregs *s)
 {
-	if (way == SREGS_PAGE) {
+	if (way == SREGS) {
+		vcpu_ioctl(vcpu, KVM_SET_SREGS, &s->sregs);
+	} else if (way == SREGS2) {
+		vcpu_ioctl(vcpu, KVM_SET_SREGS2, &s->sregs2);
+	} else {
 		vcpu->run->s.regs.sregs = s->sregs;
 		vcpu->run->kvm_dirty_regs = KVM_SYNC_X86_SREGS;
 		vcpu_run_complete_io(vcpu);
-	} else {
-		vcpu_ioctl(vcpu, way == SREGS ? KVM_SET_SREGS : KVM_SET_SREGS2,
-			   s);
 	}
 }
 
@@ -557,6 +559,35 @@ TEST_F_TIMEOUT(lease, sregs_leave_passthrough_alone, 120)
 	EXPECT_EQ(0, hpkvm_state(vcpu).demotions);
 	EXPECT_EQ(0, hpkvm_unbind(vcpu));
 	kvm_vm_free(vcpu->vm);
+}
+
+/* As in stock KVM: what is set is injected, and is in no local APIC. */
+TEST_F_TIMEOUT(lease, sregs_interrupt_in_passthrough, 60)
+{
+	uint64_t *irqs = guest_var(self->vm, &guest_irqs);
+	struct kvm_sregs sregs;
+	__u64 *word = &sregs.interrupt_bitmap[SELF_VECTOR / 64];
+
+	vcpu_arch_set_entry_point(self->vcpu, guest_self_ipi_loop);
+	vm_install_exception_handler(self->vm, SELF_VECTOR, guest_irq_handler);
+	ASSERT_EQ(0, hpkvm_bind(self->vcpu, self->core, NULL));
+	ASSERT_EQ(UCALL_SYNC, run_to_ucall(self->vcpu));
+
+	vcpu_sregs_get(self->vcpu, &sregs);
+	EXPECT_EQ(0, *word);
+	*word = BIT_ULL(SELF_VECTOR % 64);
+	vcpu_sregs_set(self->vcpu, &sregs);
+	vcpu_sregs_get(self->vcpu, &sregs);
+	EXPECT_EQ(BIT_ULL(SELF_VECTOR % 64), *word);
+
+	/* One more beside the guest's own. */
+	ASSERT_EQ(UCALL_SYNC, run_to_ucall(self->vcpu));
+	EXPECT_EQ(3, *irqs);
+	vcpu_sregs_get(self->vcpu, &sregs);
+	EXPECT_EQ(0, *word);
+	EXPECT_EQ(KVM_HPKVM_MODE_PASSTHROUGH, hpkvm_state(self->vcpu).mode);
+	EXPECT_EQ(0, hpkvm_state(self->vcpu).demotions);
+	EXPECT_EQ(0, hpkvm_unbind(self->vcpu));
 }
 
 /* The timer moves to KVM's local APIC while that is in x2APIC mode, or never. */
