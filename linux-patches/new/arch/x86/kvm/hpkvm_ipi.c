@@ -95,7 +95,7 @@ void kvm_hpkvm_ipi_del(struct kvm_vcpu *vcpu)
 }
 
 /* Who traces exits or IPIs wants to see all of them. */
-static bool ipis_are_traced(void)
+static bool hpkvm_ipi_is_traced(void)
 {
 	return trace_kvm_exit_enabled() || trace_kvm_entry_enabled() ||
 	       trace_kvm_msr_enabled() || trace_kvm_apic_enabled() ||
@@ -107,7 +107,7 @@ static bool ipis_are_traced(void)
  * While any local APIC is in xAPIC mode, whose ID the guest chooses, several may
  * have the ID of one that is in the map.
  */
-static bool ids_are_fixed(struct kvm *kvm)
+static bool hpkvm_ipi_ids_are_fixed(struct kvm *kvm)
 {
 	struct kvm_apic_map *map;
 	bool fixed;
@@ -127,15 +127,15 @@ static bool ids_are_fixed(struct kvm *kvm)
  */
 void kvm_hpkvm_ipi_enter(struct kvm_vcpu *vcpu)
 {
-	bool fast = READ_ONCE(hpkvm_fast_ipi) && !ipis_are_traced() &&
+	bool fast = READ_ONCE(hpkvm_fast_ipi) && !hpkvm_ipi_is_traced() &&
 		    !hpkvm_fault_armed(HPKVM_FAULT_SEND) &&
 		    !kvm_lapic_hv_timer_in_use(vcpu) &&
-		    ids_are_fixed(vcpu->kvm);
+		    hpkvm_ipi_ids_are_fixed(vcpu->kvm);
 
 	vcpu->arch.hpkvm.ipi.map = fast ? vcpu->kvm->arch.hpkvm_ipi_map : NULL;
 }
 
-static void set_icr(struct kvm_lapic *apic, u64 icr)
+static void hpkvm_ipi_set_icr(struct kvm_lapic *apic, u64 icr)
 {
 	u32 *regs = apic->regs + APIC_ICR;
 
@@ -161,5 +161,5 @@ void kvm_hpkvm_ipi_exit(struct kvm_vcpu *vcpu)
 	ipi->seen = ipi->sent;
 	vcpu->stat.hpkvm_fast_ipis += sent;
 	vcpu->stat.exits += sent;
-	set_icr(vcpu->arch.apic, ipi->icr);
+	hpkvm_ipi_set_icr(vcpu->arch.apic, ipi->icr);
 }

@@ -36,8 +36,8 @@
 #define FIRST_HOST_CLASS_VECTOR	(DEDICATED_HOST_VECTOR & 0xf0)
 
 /* Where the guest wants the interrupt; enum kvm_hpkvm_irq_reason if not there. */
-static u32 find_target(struct kvm_kernel_irqfd *irqfd, struct kvm_vcpu **vcpu,
-		       u8 *vector)
+static u32 hpkvm_irq_find_target(struct kvm_kernel_irqfd *irqfd,
+				 struct kvm_vcpu **vcpu, u8 *vector)
 {
 	struct kvm *kvm = irqfd->kvm;
 	struct kvm_lapic_irq irq;
@@ -70,7 +70,7 @@ static u32 find_target(struct kvm_kernel_irqfd *irqfd, struct kvm_vcpu **vcpu,
  * It is not asked again for this interrupt: what it cannot be told to end, it
  * must not begin, and waiting for it takes long.
  */
-static bool set_direct(struct kvm_irqfd_hpkvm *d, int cpu, u8 vector)
+static bool hpkvm_irq_set_direct(struct kvm_irqfd_hpkvm *d, int cpu, u8 vector)
 {
 	if (!irq_remapping_set_direct(d->host_irq, cpu, vector))
 		return true;
@@ -79,40 +79,40 @@ static bool set_direct(struct kvm_irqfd_hpkvm *d, int cpu, u8 vector)
 	return false;
 }
 
-static void end_direct(struct kvm_irqfd_hpkvm *d)
+static void hpkvm_irq_end_direct(struct kvm_irqfd_hpkvm *d)
 {
 	if (!d->vcpu)
 		return;
-	set_direct(d, -1, 0);
+	hpkvm_irq_set_direct(d, -1, 0);
 	d->vcpu = NULL;
 	d->ended++;
 }
 
 /* Return true if the interrupt is direct now. */
-static bool refresh(struct kvm_kernel_irqfd *irqfd)
+static bool hpkvm_irq_refresh(struct kvm_kernel_irqfd *irqfd)
 {
 	struct kvm_irqfd_hpkvm *d = &irqfd->hpkvm;
 	struct kvm_vcpu *vcpu = NULL;
 	u8 vector = 0;
 
 	d->host_irq = irqfd->producer->irq;
-	d->reason = find_target(irqfd, &vcpu, &vector);
+	d->reason = hpkvm_irq_find_target(irqfd, &vcpu, &vector);
 	if (!d->reason && (d->vcpu != vcpu || d->vector != vector)) {
-		if (set_direct(d, vcpu->arch.hpkvm.cpu, vector)) {
+		if (hpkvm_irq_set_direct(d, vcpu->arch.hpkvm.cpu, vector)) {
 			d->vcpu = vcpu;
 			d->vector = vector;
 			d->directed++;
 		}
 	}
 	if (d->reason)
-		end_direct(d);
+		hpkvm_irq_end_direct(d);
 	return d->vcpu;
 }
 
 /* As above, and stock KVM routes it if it is not. */
-static void reroute(struct kvm_kernel_irqfd *irqfd)
+static void hpkvm_irq_reroute(struct kvm_kernel_irqfd *irqfd)
 {
-	if (!refresh(irqfd))
+	if (!hpkvm_irq_refresh(irqfd))
 		kvm_x86_call(pi_update_irte)(irqfd->kvm, irqfd->producer->irq,
 					     irqfd->gsi, 1);
 }
@@ -123,7 +123,7 @@ static void reroute(struct kvm_kernel_irqfd *irqfd)
  */
 void __kvm_hpkvm_irq_add(struct kvm_kernel_irqfd *irqfd)
 {
-	refresh(irqfd);
+	hpkvm_irq_refresh(irqfd);
 }
 
 /**
@@ -132,7 +132,7 @@ void __kvm_hpkvm_irq_add(struct kvm_kernel_irqfd *irqfd)
  */
 void __kvm_hpkvm_irq_del(struct kvm_kernel_irqfd *irqfd)
 {
-	end_direct(&irqfd->hpkvm);
+	hpkvm_irq_end_direct(&irqfd->hpkvm);
 }
 
 /**
@@ -148,7 +148,7 @@ bool __kvm_hpkvm_irq_route(struct kvm *kvm, unsigned int host_irq)
 
 	list_for_each_entry(irqfd, &kvm->irqfds.items, list) {
 		if (irqfd->producer && irqfd->producer->irq == host_irq)
-			return refresh(irqfd);
+			return hpkvm_irq_refresh(irqfd);
 	}
 	return false;
 }
@@ -165,7 +165,7 @@ void kvm_hpkvm_irq_promoted(struct kvm_vcpu *vcpu)
 	spin_lock_irq(&kvm->irqfds.lock);
 	list_for_each_entry(irqfd, &kvm->irqfds.items, list) {
 		if (irqfd->producer)
-			refresh(irqfd);
+			hpkvm_irq_refresh(irqfd);
 	}
 	spin_unlock_irq(&kvm->irqfds.lock);
 }
@@ -186,7 +186,7 @@ void kvm_hpkvm_irq_demote(struct kvm_vcpu *vcpu)
 		if (!irqfd->producer || irqfd->hpkvm.vcpu != vcpu)
 			continue;
 		irqfd->hpkvm.left = vcpu;
-		reroute(irqfd);
+		hpkvm_irq_reroute(irqfd);
 	}
 	spin_unlock_irq(&kvm->irqfds.lock);
 }
@@ -213,8 +213,8 @@ void kvm_hpkvm_irq_forwarded(struct kvm_vcpu *vcpu, const u32 *irr)
 	spin_unlock_irq(&kvm->irqfds.lock);
 }
 
-static void describe(struct kvm_hpkvm_irq *irq,
-		     const struct kvm_kernel_irqfd *irqfd)
+static void hpkvm_irq_describe(struct kvm_hpkvm_irq *irq,
+			       const struct kvm_kernel_irqfd *irqfd)
 {
 	const struct kvm_irqfd_hpkvm *d = &irqfd->hpkvm;
 
@@ -234,7 +234,7 @@ static void describe(struct kvm_hpkvm_irq *irq,
 }
 
 /* -ENOENT if no VFIO interrupt is connected to that GSI. */
-static int get_irq(struct kvm *kvm, struct kvm_hpkvm_irq __user *argp)
+static int hpkvm_irq_get(struct kvm *kvm, struct kvm_hpkvm_irq __user *argp)
 {
 	struct kvm_kernel_irqfd *irqfd;
 	struct kvm_hpkvm_irq irq;
@@ -254,7 +254,7 @@ static int get_irq(struct kvm *kvm, struct kvm_hpkvm_irq __user *argp)
 	spin_lock_irq(&kvm->irqfds.lock);
 	list_for_each_entry(irqfd, &kvm->irqfds.items, list) {
 		if (irqfd->gsi == gsi && irqfd->producer) {
-			describe(&irq, irqfd);
+			hpkvm_irq_describe(&irq, irqfd);
 			ret = 0;
 			break;
 		}
@@ -266,8 +266,8 @@ static int get_irq(struct kvm *kvm, struct kvm_hpkvm_irq __user *argp)
 }
 
 /* -ENOENT if there is no irqfd for that GSI. */
-static int set_policy(struct kvm *kvm,
-		      struct kvm_hpkvm_irq_policy __user *argp)
+static int hpkvm_irq_set_policy(struct kvm *kvm,
+				struct kvm_hpkvm_irq_policy __user *argp)
 {
 	struct kvm_hpkvm_irq_policy policy;
 	struct kvm_kernel_irqfd *irqfd;
@@ -285,7 +285,7 @@ static int set_policy(struct kvm *kvm,
 			continue;
 		irqfd->hpkvm.keep_host = policy.flags & KVM_HPKVM_IRQ_KEEP_HOST;
 		if (irqfd->producer)
-			reroute(irqfd);
+			hpkvm_irq_reroute(irqfd);
 		ret = 0;
 	}
 	spin_unlock_irq(&kvm->irqfds.lock);
@@ -304,9 +304,9 @@ int kvm_hpkvm_vm_ioctl(struct kvm *kvm, unsigned int ioctl, void __user *argp)
 {
 	switch (ioctl) {
 	case KVM_HPKVM_GET_IRQ:
-		return get_irq(kvm, argp);
+		return hpkvm_irq_get(kvm, argp);
 	case KVM_HPKVM_SET_IRQ_POLICY:
-		return set_policy(kvm, argp);
+		return hpkvm_irq_set_policy(kvm, argp);
 	default:
 		return -ENOTTY;
 	}

@@ -75,7 +75,7 @@ static DEFINE_PER_CPU(bool, was_offline_disabled);
 /* Serializes leases and releases. */
 static DEFINE_MUTEX(dedicated_mutex);
 
-static int refuse(struct dedicated_refusal *why, u32 reason, int err)
+static int dedicated_refuse(struct dedicated_refusal *why, u32 reason, int err)
 {
 	why->reason = reason;
 	return err;
@@ -101,11 +101,12 @@ int dedicated_cpu_host_unsuitable(struct dedicated_refusal *why)
 		return 0;
 
 	strscpy(why->culprit, culprit);
-	return refuse(why, KVM_HPKVM_REASON_HOST_UNSUITABLE, -EOPNOTSUPP);
+	return dedicated_refuse(why, KVM_HPKVM_REASON_HOST_UNSUITABLE,
+				-EOPNOTSUPP);
 }
 EXPORT_SYMBOL_GPL(dedicated_cpu_host_unsuitable);
 
-static const char *irq_user(const struct irq_desc *desc)
+static const char *dedicated_irq_user(const struct irq_desc *desc)
 {
 	const struct irqaction *action = READ_ONCE(desc->action);
 
@@ -115,7 +116,7 @@ static const char *irq_user(const struct irq_desc *desc)
 }
 
 /* No device interrupt of the host may reach a leased CPU. */
-static int close_vectors(struct dedicated_refusal *why)
+static int dedicated_close_vectors(struct dedicated_refusal *why)
 {
 	struct irq_desc *desc;
 	int ret = 0;
@@ -124,15 +125,15 @@ static int close_vectors(struct dedicated_refusal *why)
 	desc = lapic_close_vectors();
 	if (desc) {
 		why->irq = irq_desc_get_irq(desc);
-		strscpy(why->culprit, irq_user(desc));
-		ret = refuse(why, KVM_HPKVM_REASON_CPU_IRQ, -EBUSY);
+		strscpy(why->culprit, dedicated_irq_user(desc));
+		ret = dedicated_refuse(why, KVM_HPKVM_REASON_CPU_IRQ, -EBUSY);
 	}
 	irq_unlock_sparse();
 	return ret;
 }
 
 /* At least one CPU stays that can do everything for the leased ones. */
-static bool is_last_housekeeper(unsigned int cpu)
+static bool dedicated_is_last_housekeeper(unsigned int cpu)
 {
 	unsigned int other;
 
@@ -144,14 +145,16 @@ static bool is_last_housekeeper(unsigned int cpu)
 	return true;
 }
 
-static int check_cpu(unsigned int cpu, struct dedicated_refusal *why)
+static int dedicated_check_cpu(unsigned int cpu, struct dedicated_refusal *why)
 {
 	if (!cpu_online(cpu))
-		return refuse(why, KVM_HPKVM_REASON_CPU_OFFLINE, -ENODEV);
+		return dedicated_refuse(why, KVM_HPKVM_REASON_CPU_OFFLINE,
+					-ENODEV);
 	if (cpumask_test_cpu(cpu, cpu_dedicated_mask))
-		return refuse(why, KVM_HPKVM_REASON_CPU_LEASED, -EBUSY);
-	if (is_last_housekeeper(cpu))
-		return refuse(why, KVM_HPKVM_REASON_CPU_LAST, -EBUSY);
+		return dedicated_refuse(why, KVM_HPKVM_REASON_CPU_LEASED,
+					-EBUSY);
+	if (dedicated_is_last_housekeeper(cpu))
+		return dedicated_refuse(why, KVM_HPKVM_REASON_CPU_LAST, -EBUSY);
 	return 0;
 }
 
@@ -159,30 +162,34 @@ static int check_cpu(unsigned int cpu, struct dedicated_refusal *why)
  * A whole CPU is worth a privilege: CAP_SYS_NICE, or the administrator has
  * isolated the CPU and left it in the task's cpuset.
  */
-static int check_task(unsigned int cpu, struct dedicated_refusal *why)
+static int dedicated_check_task(unsigned int cpu, struct dedicated_refusal *why)
 {
 	cpumask_var_t allowed;
 	bool ok;
 
 	if (!capable(CAP_SYS_NICE) && !cpu_is_isolated(cpu))
-		return refuse(why, KVM_HPKVM_REASON_NO_PERMISSION, -EPERM);
+		return dedicated_refuse(why, KVM_HPKVM_REASON_NO_PERMISSION,
+					-EPERM);
 
 	if (!alloc_cpumask_var(&allowed, GFP_KERNEL))
 		return -ENOMEM;
 	cpuset_cpus_allowed(current, allowed);
 	ok = cpumask_test_cpu(cpu, allowed);
 	free_cpumask_var(allowed);
-	return ok ? 0 : refuse(why, KVM_HPKVM_REASON_CPU_NOT_ALLOWED, -EPERM);
+	if (ok)
+		return 0;
+	return dedicated_refuse(why, KVM_HPKVM_REASON_CPU_NOT_ALLOWED, -EPERM);
 }
 
-static int check_lease(unsigned int cpu, struct dedicated_refusal *why)
+static int dedicated_check_lease(unsigned int cpu,
+				 struct dedicated_refusal *why)
 {
-	return dedicated_cpu_host_unsuitable(why) ?: check_cpu(cpu, why) ?:
-	       check_task(cpu, why);
+	return dedicated_cpu_host_unsuitable(why) ?:
+	       dedicated_check_cpu(cpu, why) ?: dedicated_check_task(cpu, why);
 }
 
 /* Is nothing set, or nothing but @spare?  Vector 0, which never is, for none. */
-static bool apic_bitmap_empty(unsigned int reg, u8 spare)
+static bool dedicated_apic_empty(unsigned int reg, u8 spare)
 {
 	unsigned int i;
 
@@ -196,20 +203,20 @@ static bool apic_bitmap_empty(unsigned int reg, u8 spare)
 }
 
 /* The senders that saw the CPU as an ordinary one are done: let it arrive. */
-static int wait_for_last_ipis(void)
+static int dedicated_wait_for_last_ipis(void)
 {
 	unsigned int us;
 
 	synchronize_rcu();
 	for (us = 0; us < DEDICATED_QUIESCE_US; us += 10) {
-		if (apic_bitmap_empty(APIC_IRR, 0))
+		if (dedicated_apic_empty(APIC_IRR, 0))
 			return 0;
 		usleep_range(10, 20);
 	}
 	return -EBUSY;
 }
 
-static void mask_lvts(void)
+static void dedicated_mask_lvts(void)
 {
 	unsigned int i;
 	u64 lvt;
@@ -227,7 +234,7 @@ static void mask_lvts(void)
 	}
 }
 
-static void restore_lvts(void)
+static void dedicated_restore_lvts(void)
 {
 	unsigned int i;
 
@@ -240,7 +247,7 @@ static void restore_lvts(void)
 }
 
 /* Read the timer's count, and the TSC at that moment to within @slack. */
-static u64 sample_timer(u32 *count, u64 slack)
+static u64 dedicated_sample_timer(u32 *count, u64 slack)
 {
 	unsigned int tries;
 	u64 before, after;
@@ -256,7 +263,7 @@ static u64 sample_timer(u32 *count, u64 slack)
 }
 
 /* The host has stopped using the timer, the guest has not begun. */
-static void measure_timer_rate(void)
+static void dedicated_measure_timer_rate(void)
 {
 	u64 start, end, slack = tsc_khz / 200;	/* 5 us */
 	u32 first, last;
@@ -266,10 +273,10 @@ static void measure_timer_rate(void)
 	native_apic_msr_write(APIC_LVTT, APIC_LVT_MASKED | LOCAL_TIMER_VECTOR);
 	native_apic_msr_write(APIC_TDCR, APIC_TDR_DIV_1);
 	native_apic_msr_write(APIC_TMICT, ~0u);
-	start = sample_timer(&first, slack);
+	start = dedicated_sample_timer(&first, slack);
 	while (rdtsc_ordered() - start < 2 * tsc_khz)
 		cpu_relax();
-	end = sample_timer(&last, slack);
+	end = dedicated_sample_timer(&last, slack);
 	native_apic_msr_write(APIC_TMICT, 0);
 
 	if (first != last)
@@ -295,18 +302,18 @@ bool dedicated_cpu_timer_rate_ok(unsigned int cpu, u32 ns_per_count)
 EXPORT_SYMBOL_GPL(dedicated_cpu_timer_rate_ok);
 
 /* On the CPU: from here on nothing maskable comes in. */
-static int close_apic(void)
+static int dedicated_close_apic(void)
 {
 	struct dedicated_cpu *d = this_cpu_ptr(&dedicated_cpu);
 
 	guard(irqsave)();
 	/* An NMI may have raised the host vector since interrupts went off. */
-	if (!apic_bitmap_empty(APIC_IRR, DEDICATED_HOST_VECTOR) ||
-	    !apic_bitmap_empty(APIC_ISR, 0))
+	if (!dedicated_apic_empty(APIC_IRR, DEDICATED_HOST_VECTOR) ||
+	    !dedicated_apic_empty(APIC_ISR, 0))
 		return -EBUSY;
 
-	mask_lvts();
-	measure_timer_rate();
+	dedicated_mask_lvts();
+	dedicated_measure_timer_rate();
 	bitmap_zero(d->captured, NR_VECTORS);
 	d->aside = 0;
 	d->ajar = false;
@@ -324,7 +331,7 @@ static int close_apic(void)
 }
 
 /* On the CPU, called by an IPI: nothing of the guest's stays behind. */
-static void open_apic(void *unused)
+static void dedicated_open_apic(void *unused)
 {
 	struct dedicated_cpu *d = this_cpu_ptr(&dedicated_cpu);
 	u32 discard_irr[DEDICATED_APIC_WORDS], discard_isr[DEDICATED_APIC_WORDS];
@@ -338,7 +345,7 @@ static void open_apic(void *unused)
 	/* The guest's illegal vectors.  A write latches, a second one clears. */
 	native_apic_msr_write(APIC_ESR, 0);
 	native_apic_msr_write(APIC_ESR, 0);
-	restore_lvts();
+	dedicated_restore_lvts();
 	dedicated_cpu_set_gate(DEDICATED_GATE_HOST);
 }
 
@@ -381,7 +388,7 @@ void dedicated_cpu_drain(u32 *irr, u32 *isr)
 	d->aside = 0;
 
 	load_drain_idt();
-	for (n = 0; n < DEDICATED_DRAIN_ROUNDS && !apic_bitmap_empty(APIC_IRR, 0); n++) {
+	for (n = 0; n < DEDICATED_DRAIN_ROUNDS && !dedicated_apic_empty(APIC_IRR, 0); n++) {
 		dedicated_cpu_set_gate(0);
 		asm volatile("sti; nop; cli" : : : "memory");
 	}
@@ -401,12 +408,12 @@ void dedicated_cpu_drain(u32 *irr, u32 *isr)
 }
 EXPORT_SYMBOL_GPL(dedicated_cpu_drain);
 
-static void reopen_vectors(void *unused)
+static void dedicated_reopen_vectors(void *unused)
 {
 	lapic_reopen_vectors();
 }
 
-static void stop_remote_tick(unsigned int cpu)
+static void dedicated_stop_remote_tick(unsigned int cpu)
 {
 	/* The core has to find something to replace the remote one with. */
 	lapic_timer_lend(cpu, false);
@@ -417,13 +424,13 @@ static void stop_remote_tick(unsigned int cpu)
  * In a worker of the CPU's own: the task was moved there, but anybody with
  * its user ID may move it away at any moment.
  */
-static long lease_this_cpu(void *refusal)
+static long dedicated_lease_this_cpu(void *refusal)
 {
 	struct dedicated_refusal *why = refusal;
 	unsigned int cpu = smp_processor_id();
 	int ret;
 
-	ret = close_vectors(why);
+	ret = dedicated_close_vectors(why);
 	if (ret)
 		return ret;
 
@@ -431,22 +438,22 @@ static long lease_this_cpu(void *refusal)
 	lapic_timer_lend(cpu, true);
 	ret = tick_remote_start(cpu, dedicated_raise_timer);
 	if (ret) {
-		refuse(why, KVM_HPKVM_REASON_CPU_TIMEKEEPER, ret);
+		dedicated_refuse(why, KVM_HPKVM_REASON_CPU_TIMEKEEPER, ret);
 		goto err_withdraw;
 	}
-	ret = wait_for_last_ipis() ?: close_apic();
+	ret = dedicated_wait_for_last_ipis() ?: dedicated_close_apic();
 	if (ret) {
-		ret = refuse(why, KVM_HPKVM_REASON_CPU_STALE, -EIO);
+		ret = dedicated_refuse(why, KVM_HPKVM_REASON_CPU_STALE, -EIO);
 		goto err_tick;
 	}
 	return 0;
 
 err_tick:
-	stop_remote_tick(cpu);
+	dedicated_stop_remote_tick(cpu);
 err_withdraw:
 	lapic_timer_lend(cpu, false);
 	cpumask_clear_cpu(cpu, &__cpu_dedicated_mask);
-	reopen_vectors(NULL);
+	dedicated_reopen_vectors(NULL);
 	return ret;
 }
 
@@ -455,7 +462,7 @@ err_withdraw:
  * but by then the scheduler has sent away all tasks, and the one that runs the
  * guest has lost its affinity.
  */
-static void keep_online(unsigned int cpu, bool keep)
+static void dedicated_keep_online(unsigned int cpu, bool keep)
 {
 	struct device *dev = get_cpu_device(cpu);
 
@@ -468,7 +475,8 @@ static void keep_online(unsigned int cpu, bool keep)
 	unlock_device_hotplug();
 }
 
-static int move_and_lease(unsigned int cpu, struct dedicated_refusal *why)
+static int dedicated_move_and_lease(unsigned int cpu,
+				    struct dedicated_refusal *why)
 {
 	cpumask_var_t before;
 	int ret;
@@ -479,7 +487,7 @@ static int move_and_lease(unsigned int cpu, struct dedicated_refusal *why)
 	cpumask_copy(before, current->cpus_ptr);
 	ret = set_cpus_allowed_ptr(current, cpumask_of(cpu));
 	if (!ret) {
-		ret = work_on_cpu(cpu, lease_this_cpu, why);
+		ret = work_on_cpu(cpu, dedicated_lease_this_cpu, why);
 		if (ret)
 			set_cpus_allowed_ptr(current, before);
 	}
@@ -503,28 +511,30 @@ int dedicated_cpu_lease(unsigned int cpu, struct dedicated_refusal *why)
 	int ret;
 
 	if (cpu >= nr_cpu_ids || !cpu_possible(cpu))
-		return refuse(why, KVM_HPKVM_REASON_CPU_INVALID, -EINVAL);
+		return dedicated_refuse(why, KVM_HPKVM_REASON_CPU_INVALID,
+					-EINVAL);
 
 	guard(mutex)(&dedicated_mutex);
 	/* Patching code disturbs the whole host: not for what is refused. */
 	cpus_read_lock();
-	ret = check_lease(cpu, why);
+	ret = dedicated_check_lease(cpu, why);
 	cpus_read_unlock();
 	if (ret)
 		return ret;
-	keep_online(cpu, true);
+	dedicated_keep_online(cpu, true);
 	if (cpumask_empty(cpu_dedicated_mask))
 		dedicated_ipi_start();
 
 	/* The CPU may have gone offline meanwhile. */
 	cpus_read_lock();
-	ret = check_lease(cpu, why) ?: move_and_lease(cpu, why);
+	ret = dedicated_check_lease(cpu, why) ?:
+	      dedicated_move_and_lease(cpu, why);
 	cpus_read_unlock();
 
 	if (cpumask_empty(cpu_dedicated_mask))
 		dedicated_ipi_stop();
 	if (ret)
-		keep_online(cpu, false);
+		dedicated_keep_online(cpu, false);
 	return ret;
 }
 EXPORT_SYMBOL_GPL(dedicated_cpu_lease);
@@ -540,15 +550,15 @@ void dedicated_cpu_release(unsigned int cpu)
 	guard(mutex)(&dedicated_mutex);
 
 	cpus_read_lock();
-	smp_call_function_single(cpu, open_apic, NULL, 1);
-	stop_remote_tick(cpu);
+	smp_call_function_single(cpu, dedicated_open_apic, NULL, 1);
+	dedicated_stop_remote_tick(cpu);
 	cpumask_clear_cpu(cpu, &__cpu_dedicated_mask);
-	smp_call_function_single(cpu, reopen_vectors, NULL, 1);
+	smp_call_function_single(cpu, dedicated_reopen_vectors, NULL, 1);
 	cpus_read_unlock();
 
 	if (cpumask_empty(cpu_dedicated_mask))
 		dedicated_ipi_stop();
-	keep_online(cpu, false);
+	dedicated_keep_online(cpu, false);
 }
 EXPORT_SYMBOL_GPL(dedicated_cpu_release);
 
@@ -590,7 +600,8 @@ static int dedicated_cpu_offline(unsigned int cpu)
 {
 	if (cpumask_test_cpu(cpu, cpu_dedicated_mask))
 		return -EBUSY;
-	if (!cpumask_empty(cpu_dedicated_mask) && is_last_housekeeper(cpu))
+	if (!cpumask_empty(cpu_dedicated_mask) &&
+	    dedicated_is_last_housekeeper(cpu))
 		return -EBUSY;
 	return 0;
 }

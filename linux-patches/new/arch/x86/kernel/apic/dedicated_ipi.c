@@ -352,7 +352,7 @@ bool dedicated_capture(u32 vector)
 	return true;
 }
 
-static int highest_in_service(void)
+static int dedicated_highest_in_service(void)
 {
 	int i;
 
@@ -386,7 +386,7 @@ int dedicated_cpu_eoi(void)
 	if (vector) {
 		WRITE_ONCE(d->aside, 0);
 	} else {
-		vector = highest_in_service();
+		vector = dedicated_highest_in_service();
 		if (vector >= 0)
 			native_apic_msr_write(APIC_EOI, APIC_EOI_ACK);
 	}
@@ -468,7 +468,7 @@ static const struct ipi_senders dedicated_senders = {
 	.send_IPI_self			= dedicated_send_IPI_self,
 };
 
-static void install_senders(const struct ipi_senders *s)
+static void dedicated_install_senders(const struct ipi_senders *s)
 {
 	static_call_update(apic_call_send_IPI, s->send_IPI);
 	static_call_update(apic_call_send_IPI_mask, s->send_IPI_mask);
@@ -484,13 +484,13 @@ static void install_senders(const struct ipi_senders *s)
 void dedicated_ipi_start(void)
 {
 	static_branch_enable(&cpu_dedicated_key);
-	install_senders(&dedicated_senders);
+	dedicated_install_senders(&dedicated_senders);
 }
 
 /* After the last release: the senders are what they were. */
 void dedicated_ipi_stop(void)
 {
-	install_senders(&host_apic);
+	dedicated_install_senders(&host_apic);
 	static_branch_disable(&cpu_dedicated_key);
 }
 

@@ -111,6 +111,24 @@ static void svm_hpkvm_trap_hlt(struct kvm_vcpu *vcpu, bool trap)
 		svm_clr_intercept(to_svm(vcpu), INTERCEPT_HLT);
 }
 
+/*
+ * Stock KVM goes on as if VMRUN had loaded the VMCB and flushed the TLB: it marks
+ * all fields clean, and asks for no flush any more.  Have the next entry do both.
+ */
+static void svm_hpkvm_keep_flushes(struct kvm_vcpu *vcpu)
+{
+	struct svm_cpu_data *sd = this_cpu_ptr(&svm_data);
+	struct vcpu_svm *svm = to_svm(vcpu);
+
+	/* The first of a generation of ASIDs flushes them all: begin a new one. */
+	if (svm->vmcb->control.tlb_ctl == TLB_CONTROL_FLUSH_ALL_ASID)
+		sd->next_asid = sd->max_asid + 1;
+	/* As on another CPU: all fields are dirty, and the ASID is a new one. */
+	svm->current_vmcb->cpu = -1;
+	/* An SEV guest's ASID never changes. */
+	kvm_make_request(KVM_REQ_TLB_FLUSH_CURRENT, vcpu);
+}
+
 /**
  * svm_hpkvm_cancel_entry - undo an entry after CLGI, before VMRUN
  * @vcpu: the vCPU
@@ -122,6 +140,7 @@ void svm_hpkvm_cancel_entry(struct kvm_vcpu *vcpu)
 {
 	struct vmcb_control_area *control = &to_svm(vcpu)->vmcb->control;
 
+	svm_hpkvm_keep_flushes(vcpu);
 	/* What an NMI just before VMRUN would have made of it. */
 	control->exit_code = SVM_EXIT_NMI;
 	control->exit_info_1 = 0;

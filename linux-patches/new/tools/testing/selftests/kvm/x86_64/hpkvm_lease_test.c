@@ -394,8 +394,6 @@ static const struct {
 } user_accesses[] = {
 	{ "LAPIC", KVM_GET_LAPIC, KVM_SET_LAPIC },
 	{ "MSRS", KVM_GET_MSRS, KVM_SET_MSRS },
-	{ "SREGS", KVM_GET_SREGS, KVM_SET_SREGS },
-	{ "SREGS2", KVM_GET_SREGS2, KVM_SET_SREGS2 },
 	{ "VCPU_EVENTS", KVM_GET_VCPU_EVENTS, KVM_SET_VCPU_EVENTS },
 	{ "MP_STATE", KVM_GET_MP_STATE, KVM_SET_MP_STATE },
 };
@@ -431,13 +429,201 @@ TEST_F_TIMEOUT(lease, user_access_demotes, 60)
 
 	/* The same state by way of the shared page. */
 	ASSERT_EQ(UCALL_SYNC, run_to_ucall(self->vcpu));
-	vcpu_sregs_get(self->vcpu, &self->vcpu->run->s.regs.sregs);
+	vcpu_events_get(self->vcpu, &self->vcpu->run->s.regs.events);
 	ASSERT_EQ(UCALL_SYNC, run_to_ucall(self->vcpu));
 	i = hpkvm_state(self->vcpu).demotions;
-	self->vcpu->run->kvm_dirty_regs = KVM_SYNC_X86_SREGS;
+	self->vcpu->run->kvm_dirty_regs = KVM_SYNC_X86_EVENTS;
 	ASSERT_EQ(UCALL_SYNC, run_to_ucall(self->vcpu));
 	EXPECT_EQ(i + 1, hpkvm_state(self->vcpu).demotions);
 	EXPECT_EQ(0, hpkvm_unbind(self->vcpu));
+}
+
+/* Three ways to the special registers.  What they share comes first in both. */
+enum sregs_way {
+	SREGS,
+	SREGS2,
+	SREGS_PAGE,
+	NR_SREGS_WAYS,
+};
+
+static const char * const sregs_ways[] = { "SREGS", "SREGS2", "shared page" };
+
+union sregs {
+	struct kvm_sregs sregs;
+	struct kvm_sregs2 sregs2;
+};
+
+/* The page holds what was there at the last exit. */
+static void get_sregs(struct kvm_vcpu *vcpu, enum sregs_way way, union sregs *s)
+{
+	if (way == SREGS)
+		vcpu_ioctl(vcpu, KVM_GET_SREGS, &s->sregs);
+	else if (way == SREGS2)
+		vcpu_ioctl(vcpu, KVM_GET_SREGS2, &s->sregs2);
+	else
+		s->sregs = vcpu->run->s.regs.sregs;
+}
+
+/* KVM reads the page at the next KVM_RUN, whether or not that enters. */
+static void set_sregs(struct kvm_vcpu *vcpu, enum sregs_way way, union sregs *s)
+{
+	if (way == SREGS) {
+		vcpu_ioctl(vcpu, KVM_SET_SREGS, &s->sregs);
+	} else if (way == SREGS2) {
+		vcpu_ioctl(vcpu, KVM_SET_SREGS2, &s->sregs2);
+	} else {
+		vcpu->run->s.regs.sregs = s->sregs;
+		vcpu->run->kvm_dirty_regs = KVM_SYNC_X86_SREGS;
+		vcpu_run_complete_io(vcpu);
+	}
+}
+
+/* Guest: its TPR and CR8 after each KVM_RUN, and its TPR before. */
+static uint64_t guest_tpr;
+static uint64_t guest_cr8;
+static uint64_t guest_next_tpr;
+
+static void guest_change_tpr(void)
+{
+	uint64_t cr8;
+
+	guest_enter_x2apic();
+	/* Counts for longer than any test; masked, as nobody waits for it. */
+	x2apic_write_reg(APIC_LVTT, APIC_LVT_MASKED | SELF_VECTOR);
+	x2apic_write_reg(APIC_TDCR, 0xa);
+	x2apic_write_reg(APIC_TMICT, ~0u);
+	for (;;) {
+		x2apic_write_reg(APIC_TASKPRI, READ_ONCE(guest_next_tpr));
+		GUEST_SYNC(0);
+		asm volatile("mov %%cr8, %0" : "=r"(cr8));
+		WRITE_ONCE(guest_cr8, cr8);
+		WRITE_ONCE(guest_tpr, x2apic_read_reg(APIC_TASKPRI));
+	}
+}
+
+/* With all that the host can do: the timer is to be the core's. */
+static struct kvm_vcpu *tpr_vcpu(uint32_t core)
+{
+	struct kvm_vm *vm = hpkvm_vm_create(1, kvm_check_cap(KVM_CAP_X86_HPKVM));
+	struct kvm_vcpu *vcpu = vm_vcpu_add(vm, 0, guest_change_tpr);
+
+	TEST_ASSERT(!hpkvm_bind(vcpu, core, NULL), "Can't bind");
+	vcpu->run->kvm_valid_regs = KVM_SYNC_X86_SREGS;
+	return vcpu;
+}
+
+/*
+ * CR8 is all that the special registers have of the local APIC's state, and
+ * between two entries KVM has it.  A CR8 that is set has no sub-class, as the
+ * guest's own.
+ */
+TEST_F_TIMEOUT(lease, sregs_leave_passthrough_alone, 120)
+{
+	struct kvm_vcpu *vcpu = tpr_vcpu(self->core);
+	uint64_t *next = guest_var(vcpu->vm, &guest_next_tpr);
+	uint64_t *tpr = guest_var(vcpu->vm, &guest_tpr);
+	uint64_t *cr8 = guest_var(vcpu->vm, &guest_cr8);
+	enum sregs_way way;
+	union sregs s;
+	int prio;
+
+	for (way = 0; way < NR_SREGS_WAYS; way++) {
+		for (prio = 0; prio < 16; prio++) {
+			*next = prio << 4 | 0x5;
+			ASSERT_EQ(UCALL_SYNC, run_to_ucall(vcpu));
+			get_sregs(vcpu, way, &s);
+			EXPECT_EQ(prio, s.sregs.cr8) {
+				TH_LOG("GET by %s", sregs_ways[way]);
+			}
+
+			ASSERT_EQ(UCALL_SYNC, run_to_ucall(vcpu));
+			EXPECT_EQ(prio, *cr8);
+			EXPECT_EQ(prio << 4 | 0x5, *tpr) {
+				TH_LOG("after GET by %s", sregs_ways[way]);
+			}
+
+			get_sregs(vcpu, way, &s);
+			s.sregs.cr8 = 15 - prio;
+			set_sregs(vcpu, way, &s);
+			EXPECT_EQ(KVM_HPKVM_MODE_PASSTHROUGH,
+				  hpkvm_state(vcpu).mode);
+			ASSERT_EQ(UCALL_SYNC, run_to_ucall(vcpu));
+			EXPECT_EQ(15 - prio, *cr8);
+			EXPECT_EQ((15 - prio) << 4, *tpr) {
+				TH_LOG("after SET by %s", sregs_ways[way]);
+			}
+		}
+	}
+	EXPECT_EQ(KVM_HPKVM_MODE_PASSTHROUGH, hpkvm_state(vcpu).mode);
+	EXPECT_EQ(1, hpkvm_state(vcpu).promotions);
+	EXPECT_EQ(0, hpkvm_state(vcpu).demotions);
+	EXPECT_EQ(0, hpkvm_unbind(vcpu));
+	kvm_vm_free(vcpu->vm);
+}
+
+/* As in stock KVM: what is set is injected, and is in no local APIC. */
+TEST_F_TIMEOUT(lease, sregs_interrupt_in_passthrough, 60)
+{
+	uint64_t *irqs = guest_var(self->vm, &guest_irqs);
+	struct kvm_sregs sregs;
+	__u64 *word = &sregs.interrupt_bitmap[SELF_VECTOR / 64];
+
+	vcpu_arch_set_entry_point(self->vcpu, guest_self_ipi_loop);
+	vm_install_exception_handler(self->vm, SELF_VECTOR, guest_irq_handler);
+	ASSERT_EQ(0, hpkvm_bind(self->vcpu, self->core, NULL));
+	ASSERT_EQ(UCALL_SYNC, run_to_ucall(self->vcpu));
+
+	vcpu_sregs_get(self->vcpu, &sregs);
+	EXPECT_EQ(0, *word);
+	*word = BIT_ULL(SELF_VECTOR % 64);
+	vcpu_sregs_set(self->vcpu, &sregs);
+	vcpu_sregs_get(self->vcpu, &sregs);
+	EXPECT_EQ(BIT_ULL(SELF_VECTOR % 64), *word);
+
+	/* One more beside the guest's own. */
+	ASSERT_EQ(UCALL_SYNC, run_to_ucall(self->vcpu));
+	EXPECT_EQ(3, *irqs);
+	vcpu_sregs_get(self->vcpu, &sregs);
+	EXPECT_EQ(0, *word);
+	EXPECT_EQ(KVM_HPKVM_MODE_PASSTHROUGH, hpkvm_state(self->vcpu).mode);
+	EXPECT_EQ(0, hpkvm_state(self->vcpu).demotions);
+	EXPECT_EQ(0, hpkvm_unbind(self->vcpu));
+}
+
+/* The timer moves to KVM's local APIC while that is in x2APIC mode, or never. */
+TEST_F_TIMEOUT(lease, sregs_without_x2apic_demote, 120)
+{
+	struct kvm_vcpu *vcpu = tpr_vcpu(self->core);
+	struct kvm_lapic_state lapic;
+	enum sregs_way way;
+	uint64_t x2apic;
+	union sregs s;
+
+	for (way = 0; way < NR_SREGS_WAYS; way++) {
+		ASSERT_EQ(UCALL_SYNC, run_to_ucall(vcpu));
+		ASSERT_EQ(KVM_HPKVM_MODE_PASSTHROUGH, hpkvm_state(vcpu).mode);
+		ASSERT_EQ(way, hpkvm_state(vcpu).demotions);
+
+		get_sregs(vcpu, way, &s);
+		x2apic = s.sregs.apic_base;
+		s.sregs.apic_base &= ~MSR_IA32_APICBASE_EXTD;
+		set_sregs(vcpu, way, &s);
+		EXPECT_TRUE(state_is(vcpu, KVM_HPKVM_MODE_EMULATED,
+				     KVM_HPKVM_REASON_LAPIC_MODE)) {
+			TH_LOG("SET by %s", sregs_ways[way]);
+		}
+		EXPECT_EQ(way + 1, hpkvm_state(vcpu).demotions);
+		vcpu_ioctl(vcpu, KVM_GET_LAPIC, &lapic);
+		EXPECT_NE(0, *(uint32_t *)(lapic.regs + APIC_TMCCT)) {
+			TH_LOG("SET by %s", sregs_ways[way]);
+		}
+
+		s.sregs.apic_base = x2apic;
+		set_sregs(vcpu, way, &s);
+	}
+	EXPECT_EQ(UCALL_SYNC, run_to_ucall(vcpu));
+	EXPECT_EQ(0, hpkvm_unbind(vcpu));
+	kvm_vm_free(vcpu->vm);
 }
 
 TEST_F_TIMEOUT(lease, binary_statistics, 60)

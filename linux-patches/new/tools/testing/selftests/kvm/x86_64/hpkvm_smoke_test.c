@@ -786,21 +786,21 @@ static void guest_periodic_unserved(void)
 }
 
 /*
- * Saving a vCPU takes several ioctls, and the first of them demotes it: what
- * its timer does until KVM_GET_LAPIC must be in what that returns.
+ * Saving a vCPU takes several ioctls, and one of the first demotes it: what its
+ * timer does until KVM_GET_LAPIC must be in what that returns.
  */
 TEST_F_TIMEOUT(smoke, timer_between_ioctls, 60)
 {
 	struct machine *m = &self->m;
 	struct kvm_vcpu *vcpu = m->vcpus[0];
 	struct kvm_lapic_state lapic;
-	struct kvm_sregs sregs;
+	struct kvm_vcpu_events events;
 
 	vcpu_arch_set_entry_point(vcpu, guest_periodic_unserved);
 	if (m->passthrough)
 		TEST_ASSERT(!hpkvm_bind(vcpu, m->cores[0], NULL), "Can't bind");
 	vcpu_run(vcpu);
-	vcpu_sregs_get(vcpu, &sregs);
+	vcpu_events_get(vcpu, &events);
 	usleep(UNSERVED_MS * 1500);
 	vcpu_ioctl(vcpu, KVM_GET_LAPIC, &lapic);
 	/* Stock KVM shows it after the next KVM_RUN only. */

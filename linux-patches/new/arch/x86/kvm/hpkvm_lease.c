@@ -1,0 +1,199 @@
+// SPDX-License-Identifier: GPL-2.0-only
+/*
+ * KVM dedicated cores: binding a vCPU to a core, and giving the core back.
+ *
+ * This file owns KVM_HPKVM_BIND, KVM_HPKVM_UNBIND and KVM_HPKVM_GET_STATE, the
+ * affinity of the vCPU's thread meanwhile, and a vCPU's first and last moments.
+ * Every lease it takes must end with the vCPU at the latest, in whatever way
+ * that ends.  Which CPU may be leased at all is for kernel/apic/dedicated.c.
+ */
+#include <linux/kvm_host.h>
+#include <linux/rcupdate.h>
+#include <linux/sched.h>
+#include <linux/sched/task.h>
+#include <linux/uaccess.h>
+
+#include <asm/dedicated_cpu.h>
+#include <asm/kvm_hpkvm.h>
+
+#include <trace/events/kvm_hpkvm.h>
+
+#include "hpkvm.h"
+#include "hpkvm_int.h"
+#include "lapic.h"
+
+static int hpkvm_lease_check(struct kvm_vcpu *vcpu,
+			     const struct kvm_hpkvm_bind *bind,
+			     struct dedicated_refusal *why)
+{
+	u32 *reason = &why->reason;
+
+	if (!vcpu->kvm->arch.hpkvm_features && hpkvm_host_unsuitable(why))
+		return -EOPNOTSUPP;
+	*reason = KVM_HPKVM_REASON_NOT_ENABLED;
+	if (!vcpu->kvm->arch.hpkvm_features)
+		return -ENOTTY;
+	*reason = KVM_HPKVM_REASON_BAD_FLAGS;
+	if (bind->flags || memchr_inv(bind->reserved, 0, sizeof(bind->reserved)))
+		return -EINVAL;
+	*reason = KVM_HPKVM_REASON_ALREADY_BOUND;
+	if (vcpu->arch.hpkvm.cpu >= 0)
+		return -EALREADY;
+	*reason = KVM_HPKVM_REASON_NO_LAPIC;
+	if (!lapic_in_kernel(vcpu))
+		return -EINVAL;
+	*reason = KVM_HPKVM_REASON_NONE;
+	return 0;
+}
+
+static int hpkvm_lease_take(struct kvm_vcpu *vcpu, unsigned int cpu,
+			    struct dedicated_refusal *why)
+{
+	struct kvm_vcpu_hpkvm *h = &vcpu->arch.hpkvm;
+	int ret;
+
+	if (!alloc_cpumask_var(&h->affinity, GFP_KERNEL_ACCOUNT))
+		return -ENOMEM;
+	cpumask_copy(h->affinity, current->cpus_ptr);
+	ret = dedicated_cpu_lease(cpu, why);
+	if (ret) {
+		free_cpumask_var(h->affinity);
+		return ret;
+	}
+
+	h->task = get_task_struct(current);
+	h->kicks_before = atomic_read(per_cpu_ptr(&dedicated_cpu.nmi_sent, cpu));
+	WRITE_ONCE(h->reason, KVM_HPKVM_REASON_NOT_ENTERED);
+	WRITE_ONCE(h->cpu, cpu);
+	static_branch_inc(&kvm_hpkvm_key);
+	return 0;
+}
+
+/**
+ * hpkvm_lease_bind - KVM_HPKVM_BIND
+ * @vcpu: the vCPU, loaded, on the thread that will run it
+ * @argp: which core, and why not
+ *
+ * Return: 0 or what the ioctl fails with.
+ */
+int hpkvm_lease_bind(struct kvm_vcpu *vcpu, struct kvm_hpkvm_bind __user *argp)
+{
+	struct dedicated_refusal why = {};
+	struct kvm_hpkvm_bind bind;
+	int ret;
+
+	if (copy_from_user(&bind, argp, sizeof(bind)))
+		return -EFAULT;
+
+	ret = hpkvm_lease_check(vcpu, &bind, &why) ?:
+	      hpkvm_lease_take(vcpu, bind.cpu, &why);
+	trace_kvm_hpkvm_bind(vcpu->vcpu_id, bind.cpu, why.reason);
+
+	bind.reason = why.reason;
+	bind.irq = why.irq;
+	strscpy_pad(bind.culprit, why.culprit);
+	/* The lease stands: what a failed write loses can be asked for again. */
+	if (copy_to_user(argp, &bind, sizeof(bind)) && !ret)
+		ret = -EFAULT;
+	return ret;
+}
+
+static void hpkvm_lease_restore_affinity(struct kvm_vcpu_hpkvm *h, int cpu)
+{
+	dedicated_cpu_unpin(h->task, cpu, h->affinity);
+	put_task_struct(h->task);
+	h->task = NULL;
+	free_cpumask_var(h->affinity);
+}
+
+/* The vCPU is in emulated mode, or will never run again. */
+static void hpkvm_lease_end(struct kvm_vcpu *vcpu)
+{
+	struct kvm_vcpu_hpkvm *h = &vcpu->arch.hpkvm;
+	int cpu = h->cpu;
+
+	WRITE_ONCE(h->cpu, -1);
+	WRITE_ONCE(h->reason, KVM_HPKVM_REASON_NOT_BOUND);
+	dedicated_cpu_release(cpu);
+	hpkvm_lease_restore_affinity(h, cpu);
+	static_branch_dec(&kvm_hpkvm_key);
+	trace_kvm_hpkvm_unbind(vcpu->vcpu_id, cpu, 0);
+}
+
+/**
+ * hpkvm_lease_unbind - KVM_HPKVM_UNBIND
+ * @vcpu: the vCPU, loaded
+ *
+ * Return: 0, or -ENOENT if it has no core.
+ */
+int hpkvm_lease_unbind(struct kvm_vcpu *vcpu)
+{
+	if (vcpu->arch.hpkvm.cpu < 0)
+		return -ENOENT;
+	kvm_hpkvm_demote(vcpu, KVM_HPKVM_REASON_NOT_BOUND);
+	hpkvm_lease_end(vcpu);
+	return 0;
+}
+
+static u32 hpkvm_lease_mode(const struct kvm_vcpu_hpkvm *h, int cpu)
+{
+	if (cpu < 0)
+		return KVM_HPKVM_MODE_UNBOUND;
+	return READ_ONCE(h->passthrough) ? KVM_HPKVM_MODE_PASSTHROUGH :
+					   KVM_HPKVM_MODE_EMULATED;
+}
+
+static int hpkvm_lease_get_state(struct kvm_vcpu *vcpu,
+				 struct kvm_hpkvm_state __user *argp)
+{
+	struct kvm_vcpu_hpkvm *h = &vcpu->arch.hpkvm;
+	int cpu = READ_ONCE(h->cpu);
+	struct kvm_hpkvm_state state = {
+		.mode		= hpkvm_lease_mode(h, cpu),
+		.cpu		= cpu,
+		.features	= vcpu->kvm->arch.hpkvm_features,
+		.promotions	= READ_ONCE(vcpu->stat.hpkvm_promotions),
+		.demotions	= READ_ONCE(vcpu->stat.hpkvm_demotions),
+		.captured	= READ_ONCE(vcpu->stat.hpkvm_captured),
+		.injected	= READ_ONCE(vcpu->stat.hpkvm_injected),
+		.direct_sent	= atomic64_read(&h->direct_sent),
+	};
+
+	if (state.mode != KVM_HPKVM_MODE_PASSTHROUGH)
+		state.reason = READ_ONCE(h->reason);
+	if (cpu >= 0)
+		state.kicks = (u32)atomic_read(per_cpu_ptr(&dedicated_cpu.nmi_sent,
+							   cpu)) -
+			      READ_ONCE(h->kicks_before);
+	return copy_to_user(argp, &state, sizeof(state)) ? -EFAULT : 0;
+}
+
+/* Does not take vcpu->mutex: a vCPU in passthrough may hold it for hours. */
+long kvm_arch_vcpu_async_ioctl(struct file *filp, unsigned int ioctl,
+			       unsigned long arg)
+{
+	if (ioctl != KVM_HPKVM_GET_STATE)
+		return -ENOIOCTLCMD;
+	return hpkvm_lease_get_state(filp->private_data, (void __user *)arg);
+}
+
+void kvm_hpkvm_vcpu_create(struct kvm_vcpu *vcpu)
+{
+	vcpu->arch.hpkvm.cpu = -1;
+	vcpu->arch.hpkvm.reason = KVM_HPKVM_REASON_NOT_BOUND;
+}
+
+void kvm_hpkvm_vcpu_destroy(struct kvm_vcpu *vcpu)
+{
+	struct kvm_vcpu_hpkvm *h = &vcpu->arch.hpkvm;
+
+	if (h->cpu < 0)
+		return;
+	if (h->passthrough) {
+		WRITE_ONCE(h->passthrough, false);
+		kvm_hpkvm_irq_demote(vcpu);
+		kvm_hpkvm_ipi_del(vcpu);
+		synchronize_rcu();
+	}
+	hpkvm_lease_end(vcpu);
+}
