@@ -123,6 +123,15 @@ def way_title(way):
     return "Debian source" if way == SOURCE else way
 
 
+def open_index(builddir):
+    """The archive, its index just read.  DebianError when there is none."""
+    print("reading the index of %s" % SUITE, flush=True)
+    apt = debian.Apt(os.path.join(builddir, "fetch/apt"),
+                     ["deb-src %s main" % SUITE, "deb %s main" % SUITE])
+    apt.update()
+    return apt
+
+
 def packages(apt, project):
     """What the index lists of a project: newest first, the source package
     before the binary one."""
