@@ -1,20 +1,16 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 """
-Which upstream versions are ours, where each can come from, and pins.
+Which upstream versions are ours, and where each can come from.
 
 Debian gives a source in two ways: as a source package, and for Linux also in
 the binary package linux-source-X.Y, which holds the tree with Debian's
 patches.  An index may list versions whose files the mirror has dropped, one
 way or both, so every version is looked for in both.
 
-The record of a source that was fetched is BUILDDIR/fetch/NAME.json.  What was
-asked for is in BUILDDIR/pins and what was built in BUILDDIR/versions, both
-with lines of one form:
+The record of a source that was fetched is BUILDDIR/fetch/NAME.json.
 
-    NAME VERSION [WAY FILE=SHA256...]
-
-This module unpacks nothing, and no hash of it comes from anywhere but the
-signed index: one in a pin can only narrow the choice.
+This module unpacks nothing, and takes no hash from anywhere but the signed
+index: one in a pin (pins.py) can only narrow the choice.
 """
 
 import dataclasses
@@ -27,9 +23,7 @@ import re
 import debian
 
 SUITE = "trixie"
-SOURCE = "source"           # the way that is Debian's source package
-DIRECTORY = "directory"     # a source tree of the user's, in versions only
-HASH = re.compile(r"[0-9a-f]{64}")
+SOURCE = "source"   # the way that is Debian's source package
 
 
 class VersionError(Exception):
@@ -210,7 +204,7 @@ def bring(apt, package, directory, near=()):
 
 
 def choose(apt, project, pin, directory, near=()):
-    """(the newest package that is really there and fits the pin, its paths)."""
+    """The newest package that is really there and fits the pin; its paths."""
     listed = packages(apt, project)
     tried = {}
     for package in listed:
@@ -247,105 +241,3 @@ def explain(project, pin, listed, tried):
     lines.append("  apt lists instead: " +
                  (", ".join(map(str, rest)) or "nothing else"))
     return "\n".join([head] + lines)
-
-
-@dataclasses.dataclass(frozen=True)
-class Pin:
-    """A line of pins or versions: a version, or exactly these files of it."""
-    version: str                # upstream's or Debian's
-    way: str = ""
-    files: tuple = ()
-
-    def fits(self, package, files=True):
-        return (self.version in (package.version, package.upstream,
-                                 package.version.split(":", 1)[-1]) and
-                self.way in ("", package.way) and
-                (not files or not self.files or
-                 sorted(self.files) == sorted(package.files)))
-
-    def __str__(self):
-        return "%s (%s)" % (self.version, way_title(self.way)) \
-            if self.way else self.version
-
-    def line(self, project):
-        return " ".join([project, self.version, *([self.way] * bool(self.way)),
-                         *("%s=%s" % (name, digest)
-                           for digest, name in self.files)])
-
-
-def check_pin(project, version):
-    """A pin on a version; VersionError when there can be no such one."""
-    if project not in PROJECTS:
-        raise VersionError("no project is called '%s'; there are %s" % (
-            project, ", ".join(PROJECTS)))
-    what = PROJECTS[project]
-    if not re.fullmatch(r"\d[\w.+:~-]*", version) or \
-       not is_ours(project, upstream_of(version)):
-        raise VersionError(
-            "'%s' is no version of %s %s; right is upstream's, like %s, or "
-            "all of Debian's, like %s" % (
-                version, project, what.series, upstream_of(what.example),
-                what.example))
-    refuse_too_old(project, upstream_of(version))
-    return Pin(version)
-
-
-def parse_line(line):
-    """(project, Pin) of one line."""
-    project, _, rest = line.partition(" ")
-    version, *rest = rest.split() or [""]
-    if project in PROJECTS and rest and rest[0] == DIRECTORY:
-        return project, Pin(version, DIRECTORY)
-    pin = check_pin(project, version)
-    if not rest:
-        return project, pin
-    way, *files = rest
-    files = tuple(tuple(reversed(f.split("=", 1))) for f in files)
-    if way not in (SOURCE, PROJECTS[project].binary) or not files or \
-       not all(len(f) == 2 and HASH.fullmatch(f[0]) for f in files):
-        raise VersionError("'%s' is not NAME VERSION [WAY FILE=SHA256...]" %
-                           line)
-    return project, Pin(version, way, files)
-
-
-def read_lines(path):
-    """The pins of a file by project, {} when there is no file."""
-    try:
-        with open(path, encoding="utf-8") as f:
-            lines = f.read().splitlines()
-    except FileNotFoundError:
-        return {}
-    except (OSError, UnicodeDecodeError) as error:
-        raise VersionError("%s: %s" % (path, error)) from error
-    found = {}
-    for number, line in enumerate(lines, 1):
-        if line.strip() and not line.startswith("#"):
-            try:
-                project, pin = parse_line(line.strip())
-            except VersionError as error:
-                raise VersionError("%s:%d: %s" % (path, number,
-                                                  error)) from error
-            found[project] = pin
-    return found
-
-
-def write_lines(path, pins, comment):
-    with open(path + ".new", "w", encoding="utf-8") as f:
-        f.write("# %s\n" % comment)
-        f.writelines(pins[name].line(name) + "\n" for name in PROJECTS
-                     if name in pins)
-    os.replace(path + ".new", path)
-
-
-def parse_option(value):
-    """The pins of --pin=VALUE, by project: NAME=VERSION or a file of lines."""
-    name, equals, version = value.partition("=")
-    if equals and (name in PROJECTS or not os.path.exists(value)):
-        return {name: check_pin(name, version)}
-    if not os.path.isfile(value):
-        raise VersionError("'%s' is neither NAME=VERSION nor a file like the "
-                           "one that make writes, BUILDDIR/versions" % value)
-    pins = read_lines(value)
-    if not pins:
-        raise VersionError("%s pins nothing" % value)
-    return pins
