@@ -18,6 +18,7 @@ endif
 
 all: $(BUILDDIR)/build.ninja
 	@ninja -C $(BUILDDIR) --quiet
+	@scripts/built-versions $(BUILDDIR)
 
 # HOST=vmx runs it on a host with VMX, instead of SVM.
 demo: all
@@ -66,4 +67,4 @@ help:
 	@echo "make bench-micro  build, then count the instructions of a guest's operations"
 	@echo "make            build only"
 	@echo "make clean      remove what was built; make distclean: sources and configuration too"
-	@echo "./configure --help    other sources, another build directory (BUILDDIR=...), QEMU only"
+	@echo "./configure --help    other sources, chosen versions, another build directory (BUILDDIR=...), QEMU only"

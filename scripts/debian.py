@@ -9,7 +9,6 @@ change the system's own apt state.
 """
 
 import contextlib
-import functools
 import os
 import re
 import subprocess
@@ -20,6 +19,14 @@ APT_HELPER = "/usr/lib/apt/apt-helper"
 
 class DebianError(Exception):
     """No apt, no mirror, or the archive did not give what was asked."""
+
+
+def compare(a, b):
+    """Debian's order of two version strings, as -1, 0 or 1."""
+    def holds(relation):
+        return subprocess.run(["dpkg", "--compare-versions", a, relation, b],
+                              check=False).returncode == 0
+    return holds("gt") - holds("lt")
 
 
 @contextlib.contextmanager
@@ -100,47 +107,60 @@ class Apt:
             for key, value in settings.items():
                 f.write('%s "%s";\n' % (key, value))
 
-    def run(self, *command, quiet=False):
-        """Run an apt program with this configuration; False on failure."""
-        return subprocess.run(
-            (command[0], "-c", self.conf) + command[1:], check=False,
-            stdout=subprocess.DEVNULL if quiet else None,
-            stderr=subprocess.STDOUT if quiet else None).returncode == 0
-
     def update(self):
-        if not self.run("apt-get", "-q", "update"):
-            raise DebianError("apt-get update failed with " + self.conf)
+        # Without --error-on, apt-get calls it success when nothing came.
+        done = subprocess.run(
+            ["apt-get", "-c", self.conf, "-q", "--error-on=any", "update"],
+            check=False, stderr=subprocess.PIPE, text=True)
+        if done.returncode:
+            raise DebianError("apt-get update failed with %s: %s" % (
+                self.conf, " ".join(done.stderr.split())))
+
+    def stanzas(self, *command):
+        """What an apt-cache command prints, as one dict per stanza."""
+        out = subprocess.run(
+            ["apt-cache", "-c", self.conf, *command], check=False,
+            stdout=subprocess.PIPE, stderr=subprocess.DEVNULL,
+            text=True).stdout
+        return [dict(re.findall(r"^([\w-]+): *((?:.*)(?:\n .*)*)", stanza,
+                                re.M))
+                for stanza in out.split("\n\n")]
 
     def sources(self, package):
-        """The versions of a source package, newest first.
+        """The versions of a source package, in no order.
 
         Each is (version, directory, [(sha256, file name), ...]).
         """
-        out = subprocess.run(
-            ["apt-cache", "-c", self.conf, "showsrc", "--only-source",
-             package], check=False, stdout=subprocess.PIPE, text=True).stdout
+        return [(fields["Version"], fields["Directory"],
+                 re.findall(r"([0-9a-f]{64}) \d+ (\S+)",
+                            fields.get("Checksums-Sha256", "")))
+                for fields in self.stanzas("showsrc", "--only-source",
+                                           package)
+                if fields.get("Package") == package]
+
+    def binaries(self, package):
+        """The versions of a binary package, in the form of sources()."""
         found = []
-        for stanza in out.split("\n\n"):
-            fields = dict(re.findall(r"^([\w-]+): *((?:.*)(?:\n .*)*)",
-                                     stanza, re.M))
-            if fields.get("Package") != package:
-                continue
-            files = re.findall(r"([0-9a-f]{64}) \d+ (\S+)",
-                               fields.get("Checksums-Sha256", ""))
-            found.append((fields["Version"], fields["Directory"], files))
-
-        def compare(a, b):
-            newer = subprocess.run(["dpkg", "--compare-versions", a[0], "gt",
-                                    b[0]], check=False).returncode == 0
-            return -1 if newer else 1
-
-        return sorted(found, key=functools.cmp_to_key(compare))
+        for fields in self.stanzas("show", package):
+            if fields.get("Package") == package and "SHA256" in fields:
+                directory, name = os.path.split(fields["Filename"])
+                found.append((fields["Version"], directory,
+                              [(fields["SHA256"], name)]))
+        return found
 
     def download(self, path, sha256, target):
-        """Fetch a file of the archive; True when it came and its hash fits.
+        """Fetch a file of the archive; None, or why it did not come whole.
 
         path: below the mirror's root.
         """
-        return self.run(APT_HELPER, "download-file",
-                        mirror().rstrip("/") + "/" + path, target,
-                        "SHA256:" + sha256, quiet=True)
+        done = subprocess.run(
+            [APT_HELPER, "-c", self.conf, "download-file",
+             mirror().rstrip("/") + "/" + path, target, "SHA256:" + sha256],
+            check=False, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
+            text=True)
+        if done.returncode == 0:
+            return None
+        # "Err:1 URI", and the reason below it.
+        match = re.search(r"^Err:.*\n +(.*?)(?: \[IP: .*)?$", done.stdout,
+                          re.M)
+        return " ".join((match.group(1) if match else done.stdout).split())
