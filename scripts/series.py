@@ -2,10 +2,11 @@
 """
 The form of a patch series in this repository, and nothing else.
 
-A series is a directory of NNNN-topic.patch files (one topic, one commit) and
-a set of new files kept whole, at their path in the patched tree.  A patch
-names the new files it brings on "New file:" lines between the "---" line and
-the diff, where `git am` and `patch` ignore them:
+A series NAME is a directory NAME-patches of NNNN-topic.patch files (one topic,
+one commit) and a set of new files kept whole, at their path in the patched
+tree: below NAME-patches/new, or, for qemu, from the top of this repository.
+A patch names the new files it brings on "New file:" lines between the "---"
+line and the diff, where `git am` and `patch` ignore them:
 
     From: A. Author <a@example.org>
     Date: Tue, 24 Nov 2026 14:00:00 +0000
@@ -30,8 +31,19 @@ import re
 
 TOP = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
 
-# New QEMU files lie at their own path from the top of this repository, but
-# only under these directories: everything else there is ours alone.
+# The series that make each source tree, in the order in which they apply.
+TREES = {
+    "linux": ("linux",),
+    "qemu": ("qemu", "emulator"),
+}
+SERIES = tuple(name for names in TREES.values() for name in names)
+
+# Series without a common aim: each patch goes upstream by itself, or after
+# those that it does not do without.
+LOOSELY_COUPLED = ("emulator",)
+
+# The new files of qemu lie at their own path from the top of this repository,
+# but only under these directories: everything else there is ours alone.
 QEMU_DIRS = ("accel/", "hw/", "include/", "monitor/", "qapi/", "stubs/",
              "target/", "tests/qtest/", "tests/unit/")
 
@@ -116,6 +128,15 @@ def parse(data, name):
                  name)
 
 
+def beside(project):
+    """(the series below this one in its tree, those above it)."""
+    for names in TREES.values():
+        if project in names:
+            at = names.index(project)
+            return names[:at], names[at + 1:]
+    raise SeriesError("no series %s" % project)
+
+
 def patch_dir(project, top=TOP):
     return os.path.join(top, project + "-patches")
 
@@ -141,10 +162,10 @@ def load(project, top=TOP):
 def home(project, path, top=TOP):
     """Where this repository keeps the new file of that path in the tree.
 
-    None when it has no place for it (a QEMU file outside QEMU_DIRS).
+    None when it has no place for it (a file of qemu outside QEMU_DIRS).
     """
-    if project == "linux":
-        return os.path.join(top, "linux-patches/new", path)
+    if project != "qemu":
+        return os.path.join(patch_dir(project, top), "new", path)
     if path in SHARED:
         return os.path.join(top, SHARED[path])
     if path.startswith(QEMU_DIRS):
@@ -155,8 +176,8 @@ def home(project, path, top=TOP):
 def new_files(project, top=TOP):
     """Every new file this repository holds for a project: sorted paths."""
     found = []
-    if project == "linux":
-        roots = [("linux-patches/new", "")]
+    if project != "qemu":
+        roots = [(os.path.join(patch_dir(project, top), "new"), "")]
     else:
         roots = [(d.rstrip("/"), d) for d in QEMU_DIRS]
         found = [p for p, h in SHARED.items()

@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 """
-Run a tree's own checkpatch.pl over a series, one result per patch.
+Run a tree's own checkpatch.pl over its series, one result per patch.
 
 Sign-offs are not asked for: whoever mails a series signs it
 (hp-patches export --signoff).
@@ -14,6 +14,7 @@ import tempfile
 
 import tap
 import mails
+import series
 
 # What does not count: (checkpatch's words, in which files, why not).
 ACCEPTED = (
@@ -45,7 +46,8 @@ def main(project, options):
     out = tap.Tap()
     # It must not take this repository for the tree's own.
     env = dict(os.environ, GIT_CEILING_DIRECTORIES=os.path.dirname(tree))
-    for patch, mail in mails.mails(project):
+    for name, patch, mail in ((name, *both) for name in series.TREES[project]
+                              for both in mails.mails(name)):
         with tempfile.NamedTemporaryFile("w", suffix=".patch",
                                          encoding="utf-8") as f:
             f.write(mail)
@@ -58,7 +60,8 @@ def main(project, options):
         wrong = complaints(report)
         if not re.search(r"^total: \d+ errors", report, re.M):
             wrong = [report]
-        out.result(not wrong, patch.name, "\n".join(wrong))
+        out.result(not wrong, "%s-patches/%s" % (name, patch.name),
+                   "\n".join(wrong))
     if not out.count:
         sys.exit("no patches: is the repository whole?")
     out.end()
