@@ -21,10 +21,9 @@
 #include "interrupts.h"
 #include "load.h"
 
-#define NSEC_PER_SEC		1000000000L
 #define NSEC_PER_MSEC		1000000L
 #define SLEEP_MSEC		1
-#define PING_MSEC		100
+#define PING_SLEEPS		75
 #define WORK_STEPS		2000
 #define QUIET_MSEC		100
 #define POLL_MSEC		250
@@ -69,34 +68,6 @@ static void wait_while_held(struct load *load)
 		sleep_msec(QUIET_MSEC / 4);
 }
 
-static void advance(struct timespec *next, long nsec)
-{
-	next->tv_nsec += nsec;
-	next->tv_sec += next->tv_nsec / NSEC_PER_SEC;
-	next->tv_nsec %= NSEC_PER_SEC;
-}
-
-/*
- * The CPUs' pings are spread over the period: if all pinged at once, all would
- * be awake, and only an idle CPU takes an IPI to wake.
- */
-static void begin_pace(struct cpu_load *me, struct timespec *next)
-{
-	clock_gettime(CLOCK_MONOTONIC, next);
-	advance(next, me->cpu * PING_MSEC * NSEC_PER_MSEC / me->load->cpus);
-}
-
-/* Sleep for a period after @next: the rate holds on a slow host. */
-static void pace(struct cpu_load *me, struct timespec *next)
-{
-	advance(next, PING_MSEC * NSEC_PER_MSEC);
-	clock_nanosleep(CLOCK_MONOTONIC, TIMER_ABSTIME, next, NULL);
-	if (atomic_load(&me->load->hold)) {
-		wait_while_held(me->load);
-		begin_pace(me, next);
-	}
-}
-
 static void work(struct cpu_load *me)
 {
 	volatile unsigned long *sum = &me->work;
@@ -105,36 +76,36 @@ static void work(struct cpu_load *me)
 		*sum += i;
 }
 
+/* Wakes a thread of the next CPU and is woken by it: an IPI each way. */
+static void ping(struct cpu_load *me)
+{
+	char byte = 0;
+
+	if (write(me->next->request[1], &byte, 1) != 1 ||
+	    read(me->next->reply[0], &byte, 1) != 1)
+		fail("guest: ping");
+	atomic_fetch_add(&me->pings, 1);
+}
+
+/*
+ * So many pings for so many sleeps, not for so many seconds: a slow host does
+ * not make the load another one.  The CPUs take turns: if all pinged at once,
+ * all would be awake, and only an idle CPU takes an IPI to wake.
+ */
 static void *sleeper(void *arg)
 {
 	struct cpu_load *me = arg;
+	unsigned long turn = me->cpu * PING_SLEEPS / me->load->cpus;
 
 	for (;;) {
 		sleep_msec(SLEEP_MSEC);
-		atomic_fetch_add(&me->sleeps, 1);
+		if (atomic_fetch_add(&me->sleeps, 1) % PING_SLEEPS == turn)
+			ping(me);
 		work(me);
 		while (atomic_load(&me->sleeps) >=
 		       atomic_load(&me->sleeps_limit))
 			sleep_msec(QUIET_MSEC / 4);
 		wait_while_held(me->load);
-	}
-	return NULL;
-}
-
-/* Wakes a thread of the next CPU and is woken by it: an IPI each way. */
-static void *pinger(void *arg)
-{
-	struct cpu_load *me = arg;
-	struct timespec next;
-	char byte = 0;
-
-	begin_pace(me, &next);
-	for (;;) {
-		pace(me, &next);
-		if (write(me->next->request[1], &byte, 1) != 1 ||
-		    read(me->next->reply[0], &byte, 1) != 1)
-			fail("guest: ping");
-		atomic_fetch_add(&me->pings, 1);
 	}
 	return NULL;
 }
@@ -187,7 +158,6 @@ struct load *load_start(void)
 	for (int i = 0; i < load->cpus; i++) {
 		start_thread(&load->cpu[i], sleeper);
 		start_thread(&load->cpu[i], echoer);
-		start_thread(&load->cpu[i], pinger);
 	}
 	return load;
 }
