@@ -2,9 +2,8 @@
 #
 # Sourced by the build-* scripts: one environment for every compiler run.
 #
-# Owns PATH, the ccache settings and the record of how long each part took.
-# Callers set $build (the build directory, absolute) first.  It must not decide
-# what is built.
+# Owns PATH and the ccache settings.  Callers set $build (the build directory,
+# absolute) first.  It must not decide what is built.
 
 # Debian's own tools: another python3 or gcc earlier in PATH breaks QEMU's
 # configure, and would not be the one that the dependencies were checked for.
@@ -25,20 +24,3 @@ if command -v ccache >/dev/null; then
 fi
 
 jobs=${HP_JOBS:-$(nproc)}
-
-# part NAME COMMAND...: run it, and note its seconds for "make check".  A command
-# that fails inside a function ends it: never call this in a condition, where
-# bash would ignore set -e.
-part() {
-	local name=$1 start=$SECONDS status
-	shift
-	set +e
-	(
-		set -e
-		"$@"
-	)
-	status=$?
-	echo "$name $((SECONDS - start))" >>"$build/times.log"
-	set -e
-	return $status
-}

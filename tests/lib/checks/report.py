@@ -88,7 +88,7 @@ class Report:
                                time.monotonic() - self._began))
 
     def summary(self):
-        """The last lines; how a failure is repeated among them."""
+        """All but the last line; how a failure is repeated is part of it."""
         self._table()
         for suite, count in sorted(self._suites.items()):
             print("%-10s %s" % (suite, count))
@@ -99,4 +99,3 @@ class Report:
         for name in self._broken:
             print("repeat: make check TESTS=%s SEED=%s%s" % (
                 name, self._seed, self._scale and " SCALE=" + self._scale))
-        print(self.total)
