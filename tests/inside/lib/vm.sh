@@ -14,6 +14,9 @@
 . /host/tests/inside/lib/within.sh
 
 VM_DIR=/tmp/vm
+# A DIMM is the guest's as soon as it is plugged; the option that says so in a
+# configuration has another name in later releases of 6.12.
+_MEMHP=memhp_default_state=online
 
 # vm_start NAME ACCEL SCENARIO [ARGUMENT...]
 vm_start() {
@@ -32,7 +35,7 @@ vm_start() {
 		-serial "file:$_dir/serial" -qmp "pipe:$_dir/qmp" \
 		-kernel "${VM_KERNEL:-$GUEST_KERNEL}" \
 		-initrd "${VM_INITRD:-$FILES/linux.cpio.zst}" \
-		-append "console=ttyS0 quiet panic=-1 isolcpus=1-N -- $*" \
+		-append "console=ttyS0 quiet panic=-1 isolcpus=1-N $_MEMHP -- $*" \
 		$VM_ARGS >"$_dir/log" 2>&1 &
 	echo $! >"$_dir/pid"
 	cat "$_dir/qmp.out" >"$_dir/qmp" &
