@@ -63,9 +63,9 @@ def apply_patch(tree, patch_file, version):
 
 
 def directory(source, target):
-    """A copy of a source tree, without its history."""
+    """A copy of a source tree, without its history, with the time of now."""
     must_run(["sh", "-c", 'tar -C "$1" --exclude=./.git -cf - . | '
-              'tar -C "$2" -xf -', "sh", source, target])
+              'tar -C "$2" -xmf -', "sh", source, target])
 
 
 def split(paths):
@@ -86,9 +86,13 @@ def tar_stream(package, path):
 
 
 def whole(package, paths, target):
-    """All of a package's source; paths: of its files."""
+    """All of a package's source; paths: of its files.
+
+    Every file has the time of now: objects of another version that lie in the
+    build directory are older, and are made again.
+    """
     main, debian = split(paths)
-    must_run(["bash", "-c", "set -o pipefail; (%s) | tar -x -C %s "
+    must_run(["bash", "-c", "set -o pipefail; (%s) | tar -xm -C %s "
               "--strip-components=1" % (tar_stream(package, main),
                                         shlex.quote(target))])
     if debian:
