@@ -13,6 +13,7 @@
  *
  * Parameters (-append):
  *   passes=N       all of that, with about a second of nothing in between (1)
+ *   stay=1         when done, halt on all CPUs instead of ending
  *   device_only=1  nothing but the interrupts of an edu device
  *
  * The window's marks are those of tests/guest/linux/load.h, which
@@ -453,5 +454,11 @@ void guest_main(void)
             cpu_pause();
         }
         pass();
+    }
+    if (guest_param("stay", 0)) {
+        halt = true;
+        for (;;) {
+            irq_enable_and_hlt();
+        }
     }
 }

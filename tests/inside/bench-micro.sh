@@ -13,7 +13,7 @@ VM_KERNEL=$FILES/micro.elf
 
 measure() {	# way, accelerator, the assembly's switch
 	echo "$3" >$FAST_IPI || return 1
-	vm_start guest "$2" passes=1000
+	vm_start guest "$2" stay=1
 	vm_done guest 900 '^micro: halt-wake' || return 1
 	case $2 in
 	hpkvm*) vm_dedicated guest "$VM_SMP" || return 1 ;;
