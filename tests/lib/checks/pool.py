@@ -22,7 +22,7 @@ POLL = 0.2
 class Job:
     """A process of ours, in a group of its own, and what it printed."""
 
-    def __init__(self, what, command, env, log, timeout):
+    def __init__(self, what, command, env, cwd, log, timeout=None):
         self.what = what
         self.log = log
         self.started = time.monotonic()
@@ -32,7 +32,7 @@ class Job:
         self.seconds = self.cpu_seconds = 0.0
         with open(log + ".out", "wb") as out, open(log + ".err", "wb") as err:
             self._process = subprocess.Popen(
-                command, env=env, stdin=subprocess.DEVNULL, stdout=out,
+                command, env=env, cwd=cwd, stdin=subprocess.DEVNULL, stdout=out,
                 stderr=err, start_new_session=True)
 
     def _signal(self, number):
