@@ -32,8 +32,8 @@ class Job:
         self.seconds = self.cpu_seconds = 0.0
         with open(log + ".out", "wb") as out, open(log + ".err", "wb") as err:
             self._process = subprocess.Popen(
-                command, env=env, cwd=cwd, stdin=subprocess.DEVNULL, stdout=out,
-                stderr=err, start_new_session=True)
+                command, env=env, cwd=cwd, stdin=subprocess.DEVNULL,
+                stdout=out, stderr=err, start_new_session=True)
 
     def _signal(self, number):
         try:
