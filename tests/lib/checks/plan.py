@@ -52,11 +52,13 @@ class Cost:
 class Build:
     """A target of ninja's that tests need."""
 
-    def __init__(self, target, path, cost):
+    def __init__(self, target, output, builddir, cost):
         self.name = "build " + re.sub(r"^.*@@|@\w+$", "", target)
-        self.path = path        # as ninja calls it
+        # As ninja calls it.
+        self.path = os.path.relpath(output, os.path.realpath(builddir))
         self.seconds, self.cpus = cost.of(self.name)
-        self.cached = os.path.exists(path)
+        # To be looked at once more, but most likely up to date.
+        self.cached = os.path.exists(output)
 
 
 class Test:
@@ -86,9 +88,8 @@ def load(builddir, cost):
     """Every test, with the builds that it needs."""
     builds = {}
     for target in _introspect(builddir, "--targets"):
-        path = os.path.relpath(target["filename"][0],
-                               os.path.realpath(builddir))
-        builds[target["id"]] = Build(target["id"], path, cost)
+        builds[target["id"]] = Build(target["id"], target["filename"][0],
+                                     builddir, cost)
     return [Test(record, builds, cost)
             for record in _introspect(builddir, "--tests")]
 
