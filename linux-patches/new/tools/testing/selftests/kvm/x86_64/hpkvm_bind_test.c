@@ -13,7 +13,7 @@
 #include <sys/sysinfo.h>
 
 #include "hpkvm.h"
-#include "kselftest_harness.h"
+#include "hpkvm_harness.h"
 
 #define NOBODY		65534
 #define MAX_CPUS	256
@@ -226,7 +226,7 @@ TEST_F(bind, no_lapic)
 }
 
 /* With all but two CPUs offline and one leased, the other is the last. */
-TEST_F_TIMEOUT(bind, last_housekeeping_cpu, 120)
+TEST_F_TIMEOUT(bind, last_housekeeping_cpu, 120 * PATIENCE)
 {
 	struct kvm_vcpu *other = vm_vcpu_add(self->vm, 1, NULL);
 	bool taken[MAX_CPUS] = {};

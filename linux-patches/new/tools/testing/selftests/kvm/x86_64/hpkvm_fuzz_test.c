@@ -30,7 +30,7 @@
 
 #include "apic.h"
 #include "hpkvm.h"
-#include "kselftest_harness.h"
+#include "hpkvm_harness.h"
 
 #define NR_CALLS	100000
 #define CALLS_PER_ROUND	5000
@@ -903,7 +903,7 @@ static void print_tally(void)
 		       tally->offlined, tally->stayed_online);
 }
 
-TEST_F_TIMEOUT(fuzz, random_calls, 1200)
+TEST_F_TIMEOUT(fuzz, random_calls, 1200 * PATIENCE)
 {
 	uint64_t seed = hpkvm_setting("HPKVM_SEED", 1);
 	uint64_t goal = hpkvm_setting("HPKVM_CALLS", NR_CALLS);

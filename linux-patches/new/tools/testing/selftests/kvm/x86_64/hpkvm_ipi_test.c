@@ -8,7 +8,7 @@
 
 #include "apic.h"
 #include "hpkvm.h"
-#include "kselftest_harness.h"
+#include "hpkvm_harness.h"
 
 #define VECTOR		0x51
 #define NR_IPIS		500

@@ -8,7 +8,7 @@
 #include <sys/eventfd.h>
 
 #include "hpkvm.h"
-#include "kselftest_harness.h"
+#include "hpkvm_harness.h"
 
 #define GSI	10
 

@@ -16,7 +16,7 @@
 #include <sys/wait.h>
 
 #include "hpkvm.h"
-#include "kselftest_harness.h"
+#include "hpkvm_harness.h"
 
 #define NR_VCPUS	2
 #define NR_ROUNDS	200
@@ -172,7 +172,7 @@ static int kill_one(uint32_t *stage, const uint32_t *cores, uint32_t wait_for,
 	return reached;
 }
 
-TEST_F_TIMEOUT(kill, at_any_instant, 600)
+TEST_F_TIMEOUT(kill, at_any_instant, 600 * PATIENCE)
 {
 	uint64_t random = hpkvm_setting("HPKVM_SEED", 1);
 	unsigned int rounds = hpkvm_setting("HPKVM_ROUNDS", NR_ROUNDS);

@@ -16,7 +16,7 @@
 
 #include "apic.h"
 #include "hpkvm.h"
-#include "kselftest_harness.h"
+#include "hpkvm_harness.h"
 
 #define SELF_VECTOR	0x51
 #define NR_CYCLES	1000
@@ -276,7 +276,7 @@ static void *run_walk(void *arg)
 	return NULL;
 }
 
-TEST_F_TIMEOUT(lease, state_from_another_thread, 120)
+TEST_F_TIMEOUT(lease, state_from_another_thread, 120 * PATIENCE)
 {
 	uint64_t *step = guest_var(self->vm, &guest_step);
 	uint64_t *goal = guest_var(self->vm, &guest_goal);
@@ -399,7 +399,7 @@ static const struct {
 };
 
 /* No MSR is asked for: the buffer's first word is their number. */
-TEST_F_TIMEOUT(lease, user_access_demotes, 60)
+TEST_F_TIMEOUT(lease, user_access_demotes, 60 * PATIENCE)
 {
 	char buffer[4096] = {};
 	int i, set;
@@ -517,7 +517,7 @@ static struct kvm_vcpu *tpr_vcpu(uint32_t core)
  * between two entries KVM has it.  A CR8 that is set has no sub-class, as the
  * guest's own.
  */
-TEST_F_TIMEOUT(lease, sregs_leave_passthrough_alone, 120)
+TEST_F_TIMEOUT(lease, sregs_leave_passthrough_alone, 120 * PATIENCE)
 {
 	struct kvm_vcpu *vcpu = tpr_vcpu(self->core);
 	uint64_t *next = guest_var(vcpu->vm, &guest_next_tpr);
@@ -562,7 +562,7 @@ TEST_F_TIMEOUT(lease, sregs_leave_passthrough_alone, 120)
 }
 
 /* As in stock KVM: what is set is injected, and is in no local APIC. */
-TEST_F_TIMEOUT(lease, sregs_interrupt_in_passthrough, 60)
+TEST_F_TIMEOUT(lease, sregs_interrupt_in_passthrough, 60 * PATIENCE)
 {
 	uint64_t *irqs = guest_var(self->vm, &guest_irqs);
 	struct kvm_sregs sregs;
@@ -591,7 +591,7 @@ TEST_F_TIMEOUT(lease, sregs_interrupt_in_passthrough, 60)
 }
 
 /* The timer moves to KVM's local APIC while that is in x2APIC mode, or never. */
-TEST_F_TIMEOUT(lease, sregs_without_x2apic_demote, 120)
+TEST_F_TIMEOUT(lease, sregs_without_x2apic_demote, 120 * PATIENCE)
 {
 	struct kvm_vcpu *vcpu = tpr_vcpu(self->core);
 	struct kvm_lapic_state lapic;
@@ -626,7 +626,7 @@ TEST_F_TIMEOUT(lease, sregs_without_x2apic_demote, 120)
 	kvm_vm_free(vcpu->vm);
 }
 
-TEST_F_TIMEOUT(lease, binary_statistics, 60)
+TEST_F_TIMEOUT(lease, binary_statistics, 60 * PATIENCE)
 {
 	struct kvm_hpkvm_state state;
 	struct kvm_lapic_state lapic;
@@ -658,7 +658,7 @@ TEST_F_TIMEOUT(lease, binary_statistics, 60)
 	EXPECT_EQ(0, hpkvm_unbind(self->vcpu));
 }
 
-TEST_F_TIMEOUT(lease, vm_closed_while_bound, 60)
+TEST_F_TIMEOUT(lease, vm_closed_while_bound, 60 * PATIENCE)
 {
 	cpu_set_t before, after;
 
@@ -677,7 +677,7 @@ TEST_F_TIMEOUT(lease, vm_closed_while_bound, 60)
 }
 
 /* KVM keeps a vCPU, and so its lease, as long as the VM. */
-TEST_F_TIMEOUT(lease, vcpu_closed_while_bound, 60)
+TEST_F_TIMEOUT(lease, vcpu_closed_while_bound, 60 * PATIENCE)
 {
 	struct kvm_vcpu *vcpu = self->vcpu;
 	struct kvm_vcpu *other = vm_vcpu_add(self->vm, 1, NULL);
@@ -698,7 +698,7 @@ TEST_F_TIMEOUT(lease, vcpu_closed_while_bound, 60)
 }
 
 /* A guest that nobody can ask to stop: SIGKILL takes process and lease. */
-TEST_F_TIMEOUT(lease, killed_while_in_guest, 120)
+TEST_F_TIMEOUT(lease, killed_while_in_guest, 120 * PATIENCE)
 {
 	uint64_t *running;
 	int status;
@@ -736,7 +736,7 @@ TEST_F_TIMEOUT(lease, killed_while_in_guest, 120)
 	EXPECT_STREQ("works", hpkvm_check_core(self->core));
 }
 
-TEST_F_TIMEOUT(lease, core_works_after_unbind, 120)
+TEST_F_TIMEOUT(lease, core_works_after_unbind, 120 * PATIENCE)
 {
 	EXPECT_STREQ("works", hpkvm_check_core(self->core));
 
@@ -752,7 +752,7 @@ TEST_F_TIMEOUT(lease, core_works_after_unbind, 120)
 	EXPECT_EQ(UCALL_SYNC, run_to_ucall(self->vcpu));
 }
 
-TEST_F_TIMEOUT(lease, bind_a_thousand_times, 600)
+TEST_F_TIMEOUT(lease, bind_a_thousand_times, 600 * PATIENCE)
 {
 	uint64_t *irqs = guest_var(self->vm, &guest_irqs);
 	int i;
@@ -794,7 +794,7 @@ static void *move_victim(void *arg)
 }
 
 /* A lease is of the core that was asked for, wherever its taker is driven. */
-TEST_F_TIMEOUT(lease, thread_moved_while_binding, 300)
+TEST_F_TIMEOUT(lease, thread_moved_while_binding, 300 * PATIENCE)
 {
 	struct mover m = { .victim = gettid() };
 	cpu_set_t before;
@@ -878,7 +878,7 @@ static void *run_until_done(void *arg)
 }
 
 /* A filter that comes while the guest has the timer to itself is obeyed. */
-TEST_F_TIMEOUT(lease, msr_filter_comes_late, 120)
+TEST_F_TIMEOUT(lease, msr_filter_comes_late, 120 * PATIENCE)
 {
 	uint8_t deny = 0;
 	struct kvm_msr_filter filter = {
@@ -914,7 +914,7 @@ TEST_F_TIMEOUT(lease, msr_filter_comes_late, 120)
  * narrowest is between STI and HLT.  One that is lost is never made good: the
  * core has no tick.
  */
-TEST_F_TIMEOUT(lease, wake_up_the_idle_core, 600)
+TEST_F_TIMEOUT(lease, wake_up_the_idle_core, 600 * PATIENCE)
 {
 	struct waiter w = { .vcpu = self->vcpu, .core = self->core };
 	char c = 0;
@@ -998,7 +998,7 @@ static void *spin_somewhere(void *arg)
  * ordinary at the next: it sends to it once.  A call that is lost holds up its
  * sender, and all later ones, for ever.
  */
-TEST_F_TIMEOUT(lease, group_calls_while_leases_end, 300)
+TEST_F_TIMEOUT(lease, group_calls_while_leases_end, 300 * PATIENCE)
 {
 	struct holder h = { .vcpu = vm_vcpu_add(self->vm, 1, NULL) };
 	struct caller c = {};

@@ -15,7 +15,7 @@
 
 #include "apic.h"
 #include "hpkvm.h"
-#include "kselftest_harness.h"
+#include "hpkvm_harness.h"
 
 #define TIMER_VECTOR	0x61
 #define SELF_VECTOR	0x52
@@ -666,32 +666,32 @@ static void run_alone(struct machine *m, void *guest,
 	}
 }
 
-TEST_F_TIMEOUT(smoke, oneshot, 180)
+TEST_F_TIMEOUT(smoke, oneshot, 180 * PATIENCE)
 {
 	run_alone(&self->m, guest_oneshot, NOTHING, 0);
 }
 
-TEST_F_TIMEOUT(smoke, deadline, 180)
+TEST_F_TIMEOUT(smoke, deadline, 180 * PATIENCE)
 {
 	run_alone(&self->m, guest_deadline, NOTHING, 0);
 }
 
-TEST_F_TIMEOUT(smoke, self_ipi, 180)
+TEST_F_TIMEOUT(smoke, self_ipi, 180 * PATIENCE)
 {
 	run_alone(&self->m, guest_self_ipi, NOTHING, NR_IRQS / 3);
 }
 
-TEST_F_TIMEOUT(smoke, oneshot_get_lapic, 180)
+TEST_F_TIMEOUT(smoke, oneshot_get_lapic, 180 * PATIENCE)
 {
 	run_alone(&self->m, guest_oneshot, GET_LAPIC, 0);
 }
 
-TEST_F_TIMEOUT(smoke, deadline_get_lapic, 180)
+TEST_F_TIMEOUT(smoke, deadline_get_lapic, 180 * PATIENCE)
 {
 	run_alone(&self->m, guest_deadline, GET_LAPIC, 0);
 }
 
-TEST_F_TIMEOUT(smoke, self_ipi_get_lapic, 180)
+TEST_F_TIMEOUT(smoke, self_ipi_get_lapic, 180 * PATIENCE)
 {
 	run_alone(&self->m, guest_self_ipi, GET_LAPIC, 0);
 }
@@ -700,12 +700,12 @@ TEST_F_TIMEOUT(smoke, self_ipi_get_lapic, 180)
  * Not the one-shot timer: KVM_SET_LAPIC of one that has expired makes it fire
  * again, in stock KVM, too.
  */
-TEST_F_TIMEOUT(smoke, deadline_set_lapic, 180)
+TEST_F_TIMEOUT(smoke, deadline_set_lapic, 180 * PATIENCE)
 {
 	run_alone(&self->m, guest_deadline, GET_AND_SET_LAPIC, 0);
 }
 
-TEST_F_TIMEOUT(smoke, self_ipi_set_lapic, 180)
+TEST_F_TIMEOUT(smoke, self_ipi_set_lapic, 180 * PATIENCE)
 {
 	run_alone(&self->m, guest_self_ipi, GET_AND_SET_LAPIC, 0);
 }
@@ -742,12 +742,12 @@ static void run_ping_pong(struct machine *m, enum disturbance disturbance)
 	}
 }
 
-TEST_F_TIMEOUT(smoke, ping_pong, 180)
+TEST_F_TIMEOUT(smoke, ping_pong, 180 * PATIENCE)
 {
 	run_ping_pong(&self->m, NOTHING);
 }
 
-TEST_F_TIMEOUT(smoke, ping_pong_get_lapic, 180)
+TEST_F_TIMEOUT(smoke, ping_pong_get_lapic, 180 * PATIENCE)
 {
 	run_ping_pong(&self->m, GET_LAPIC);
 }
@@ -756,7 +756,7 @@ TEST_F_TIMEOUT(smoke, ping_pong_get_lapic, 180)
  * Another thread asks, while the vCPU waits outside KVM_RUN: the state has to
  * come from a core that the asking thread doesn't run on.
  */
-TEST_F_TIMEOUT(smoke, get_lapic_from_elsewhere, 60)
+TEST_F_TIMEOUT(smoke, get_lapic_from_elsewhere, 60 * PATIENCE)
 {
 	struct machine *m = &self->m;
 	struct kvm_lapic_state lapic;
@@ -789,7 +789,7 @@ static void guest_periodic_unserved(void)
  * Saving a vCPU takes several ioctls, and one of the first demotes it: what its
  * timer does until KVM_GET_LAPIC must be in what that returns.
  */
-TEST_F_TIMEOUT(smoke, timer_between_ioctls, 60)
+TEST_F_TIMEOUT(smoke, timer_between_ioctls, 60 * PATIENCE)
 {
 	struct machine *m = &self->m;
 	struct kvm_vcpu *vcpu = m->vcpus[0];
@@ -831,7 +831,7 @@ static void guest_far_deadlines(void)
  * Before the host's TSC began, for a guest whose own is ahead of it; and after
  * it ends, for one that is behind.
  */
-TEST_F_TIMEOUT(smoke, far_deadlines, 60)
+TEST_F_TIMEOUT(smoke, far_deadlines, 60 * PATIENCE)
 {
 	struct kvm_vcpu *vcpu = self->m.vcpus[0];
 	struct ucall uc;
@@ -926,7 +926,7 @@ static bool run_amid_host_calls(struct machine *m, void *guest, void *other,
  * of its handling.  One that took the vector aside at the wrong moment made the
  * EOI vanish, and no interrupt ever reached the guest again.
  */
-TEST_F_TIMEOUT(smoke, level_amid_host_calls, 300)
+TEST_F_TIMEOUT(smoke, level_amid_host_calls, 300 * PATIENCE)
 {
 	route_level_line(self->m.vm);
 	if (!run_amid_host_calls(&self->m, guest_level, NULL, true))
@@ -937,13 +937,13 @@ TEST_F_TIMEOUT(smoke, level_amid_host_calls, 300)
  * With each call the host sends its vector to the core, where the guest's own
  * may wait already: the two must not be taken for one.
  */
-TEST_F_TIMEOUT(smoke, host_vector_amid_host_calls, 300)
+TEST_F_TIMEOUT(smoke, host_vector_amid_host_calls, 300 * PATIENCE)
 {
 	if (!run_amid_host_calls(&self->m, guest_host_vector, NULL, false))
 		SKIP(return, "the msr device: %s", strerror(errno));
 }
 
-TEST_F_TIMEOUT(smoke, host_vector_from_sibling, 300)
+TEST_F_TIMEOUT(smoke, host_vector_from_sibling, 300 * PATIENCE)
 {
 	if (!run_amid_host_calls(&self->m, guest_host_vector_taker,
 				 guest_host_vector_sender, false))
@@ -955,7 +955,7 @@ TEST_F_TIMEOUT(smoke, host_vector_from_sibling, 300)
  * not reach the core's: reserved bits would be a fault of the host's, and a
  * timer with another delivery mode its NMI, SMI or INIT.
  */
-TEST_F_TIMEOUT(smoke, illegal_lapic_state, 60)
+TEST_F_TIMEOUT(smoke, illegal_lapic_state, 60 * PATIENCE)
 {
 	/* With an emulated timer KVM delivers what the mode says. */
 	uint32_t modes = self->m.all_features ? APIC_MODE_MASK : 0;
@@ -1010,7 +1010,7 @@ static void run_pair(struct machine *m, void *guest0, void *guest1)
  * Each SMI is handled once, also one for a vCPU that sleeps, and no interrupt is
  * lost on the way into SMM, where the local APIC is KVM's, and out of it.
  */
-TEST_F_TIMEOUT(smoke, smis, 120)
+TEST_F_TIMEOUT(smoke, smis, 120 * PATIENCE)
 {
 	struct machine *m = &self->m;
 
@@ -1035,7 +1035,7 @@ TEST_F_TIMEOUT(smoke, smis, 120)
  * KVM_HC_KICK_CPU wakes a vCPU up from the HLT that it is in, or else from its
  * next one (Documentation/virt/kvm/x86/hypercalls.rst).
  */
-TEST_F_TIMEOUT(smoke, kicks_wake, 120)
+TEST_F_TIMEOUT(smoke, kicks_wake, 120 * PATIENCE)
 {
 	run_pair(&self->m, guest_kicker, guest_sleeper);
 }
@@ -1044,7 +1044,7 @@ TEST_F_TIMEOUT(smoke, kicks_wake, 120)
  * INIT leaves no interrupt waiting, in whichever local APIC it was: Intel SDM
  * 11.4.7.3.
  */
-TEST_F_TIMEOUT(smoke, init_ends_interrupts, 60)
+TEST_F_TIMEOUT(smoke, init_ends_interrupts, 60 * PATIENCE)
 {
 	struct machine *m = &self->m;
 	struct runner r = {

@@ -16,7 +16,7 @@
 
 #include "apic.h"
 #include "hpkvm.h"
-#include "kselftest_harness.h"
+#include "hpkvm_harness.h"
 
 #define EDU_RAISE	0x60
 #define PCI_COMMAND	4
