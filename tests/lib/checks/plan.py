@@ -2,9 +2,9 @@
 """What there is to build and to run, and what each will cost.
 
 Meson knows the tests and what they need; tests/costs says how many seconds
-each took and how many processors it kept busy, on two idle ones.  What was
-measured in this build directory goes before that.  Costs decide the order and
-the time that is said to be left, never a result.
+each takes and how many processors are to be kept for it.  Seconds that were
+measured in this build directory go before that.  Costs decide the order and the
+time that is said to be left, never a result.
 """
 
 import json
@@ -14,39 +14,43 @@ import subprocess
 
 TESTS = os.path.dirname(os.path.dirname(os.path.dirname(
     os.path.abspath(__file__))))
-# Of what nobody has measured yet.
-UNKNOWN = (30.0, 1.0)
+# Of what the table does not name: mostly it is done at once.
+UNKNOWN = (5.0, 0.9)
+
+
+def _read(path):
+    """Name to numbers of a table; {} when there is none."""
+    table = {}
+    try:
+        with open(path, encoding="utf-8") as f:
+            for line in f:
+                match = re.match(r"([a-z][\w -]*?)((?:\s+[\d.]+)+)\s*$", line)
+                if match:
+                    table[match.group(1)] = tuple(
+                        float(n) for n in match.group(2).split())
+    except FileNotFoundError:
+        pass
+    return table
 
 
 class Cost:
     """Seconds and processors, by name; builds are called "build TARGET"."""
 
     def __init__(self, builddir):
-        self._measured = os.path.join(builddir, "checks/costs")
-        self._table = {}
-        for path in (os.path.join(TESTS, "costs"), self._measured):
-            try:
-                with open(path, encoding="utf-8") as f:
-                    self._read(f)
-            except FileNotFoundError:
-                pass
-
-    def _read(self, lines):
-        for line in lines:
-            words = line.split("#")[0].split()
-            if words:
-                self._table[" ".join(words[:-2])] = (float(words[-2]),
-                                                     float(words[-1]))
+        self._path = os.path.join(builddir, "checks/seconds")
+        self._table = _read(os.path.join(TESTS, "costs"))
+        self._measured = _read(self._path)
 
     def of(self, name):
-        return self._table.get(name, UNKNOWN)
+        seconds, cpus = self._table.get(name, UNKNOWN)
+        return self._measured.get(name, (seconds,))[0], cpus
 
-    def measured(self, name, seconds, cpu_seconds):
-        self._table[name] = (seconds, cpu_seconds / max(seconds, 0.1))
-        with open(self._measured + ".new", "w", encoding="utf-8") as f:
-            for key, cost in sorted(self._table.items()):
-                f.write("%-40s %7.1f %5.2f\n" % ((key,) + cost))
-        os.replace(self._measured + ".new", self._measured)
+    def measured(self, name, seconds):
+        self._measured[name] = (seconds,)
+        with open(self._path + ".new", "w", encoding="utf-8") as f:
+            for key, (value,) in sorted(self._measured.items()):
+                f.write("%-40s %7.1f\n" % (key, value))
+        os.replace(self._path + ".new", self._path)
 
 
 class Build:

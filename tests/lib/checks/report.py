@@ -45,7 +45,7 @@ class Report:
             self.total.fail("%s: exit status %d" % (build.name, job.status))
             print(job.output() + job.output("err"))
         elif not build.cached:
-            self._cost.measured(build.name, job.seconds, job.cpu_seconds)
+            self._cost.measured(build.name, job.seconds)
         self._say("%s: %s, %.0f s" % (
             build.name, "FAILED" if job.status else "ok", job.seconds))
         if job.seconds >= 1:
@@ -62,7 +62,7 @@ class Report:
         count = counting.count_tap(test.name, job.output(), job.status,
                               job.timed_out)
         if not count.failed:
-            self._cost.measured(test.name, job.seconds, job.cpu_seconds)
+            self._cost.measured(test.name, job.seconds)
         self._add(test, count, job.seconds, job.cpu_seconds)
         self._say("%s: %s, %.0f s" % (test.title, count, job.seconds))
         for line in count.failures:
