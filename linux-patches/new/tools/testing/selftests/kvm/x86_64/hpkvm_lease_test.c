@@ -5,6 +5,8 @@
  * end, and that the core serves the host afterwards as if nothing had been.
  *
  * Needs root, and a host with at least one CPU that can be leased.
+ * HPKVM_CYCLES in the environment says how often a core is leased again where
+ * that counts.
  */
 #define _GNU_SOURCE
 #include <pthread.h>
@@ -755,11 +757,12 @@ TEST_F_TIMEOUT(lease, core_works_after_unbind, 120 * PATIENCE)
 TEST_F_TIMEOUT(lease, bind_a_thousand_times, 600 * PATIENCE)
 {
 	uint64_t *irqs = guest_var(self->vm, &guest_irqs);
+	int cycles = hpkvm_setting("HPKVM_CYCLES", NR_CYCLES);
 	int i;
 
 	vcpu_arch_set_entry_point(self->vcpu, guest_self_ipi_loop);
 	vm_install_exception_handler(self->vm, SELF_VECTOR, guest_irq_handler);
-	for (i = 1; i <= NR_CYCLES; i++) {
+	for (i = 1; i <= cycles; i++) {
 		ASSERT_EQ(0, hpkvm_bind(self->vcpu, self->core, NULL)) {
 			TH_LOG("in cycle %d", i);
 		}
@@ -769,8 +772,8 @@ TEST_F_TIMEOUT(lease, bind_a_thousand_times, 600 * PATIENCE)
 		ASSERT_EQ(0, hpkvm_unbind(self->vcpu));
 		ASSERT_EQ(i, READ_ONCE(*irqs));
 	}
-	EXPECT_EQ(NR_CYCLES, hpkvm_state(self->vcpu).promotions);
-	EXPECT_EQ(NR_CYCLES, hpkvm_state(self->vcpu).demotions);
+	EXPECT_EQ(cycles, hpkvm_state(self->vcpu).promotions);
+	EXPECT_EQ(cycles, hpkvm_state(self->vcpu).demotions);
 	EXPECT_STREQ("works", hpkvm_check_core(self->core));
 }
 
@@ -1006,6 +1009,7 @@ TEST_F_TIMEOUT(lease, group_calls_while_leases_end, 300 * PATIENCE)
 	pthread_t spinner;
 	cpu_set_t affinity;
 	uint64_t before;
+	int cycles = hpkvm_setting("HPKVM_CYCLES", NR_GROUP_CYCLES);
 	int i;
 
 	if (hpkvm_find_cores(cores, 2) < 2)
@@ -1021,7 +1025,7 @@ TEST_F_TIMEOUT(lease, group_calls_while_leases_end, 300 * PATIENCE)
 	hpkvm_pin(self->core);
 	ASSERT_EQ(0, pthread_create(&c.thread, NULL, call_all, &c));
 
-	for (i = 1; i <= NR_GROUP_CYCLES; i++) {
+	for (i = 1; i <= cycles; i++) {
 		ASSERT_EQ(0, hpkvm_bind(self->vcpu, self->core, NULL)) {
 			TH_LOG("in cycle %d", i);
 		}
