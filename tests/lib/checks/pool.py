@@ -2,8 +2,9 @@
 """Builds and runs, as many at a time as the machine has processors for.
 
 One build at a time, beside tests whose needs are met.  A test starts when the
-processors that it keeps busy are free; of those that fit, the one that takes
-longest comes first.  This module must never leave a test's processes behind.
+processors that it keeps busy are free; of those that fit, the one that wants
+most comes first, and then the one that takes longest: small ones fill what is
+left beside it.  This module must never leave a test's processes behind.
 """
 
 import os
@@ -92,7 +93,7 @@ class Pool:
         self.failed_builds = set()
 
     def run(self, tests):
-        self.waiting = sorted(tests, key=lambda t: -t.seconds)
+        self.waiting = sorted(tests, key=lambda t: (-t.cpus, -t.seconds))
         try:
             while self.waiting or self.running or self.building:
                 if not self._step():
