@@ -9,6 +9,7 @@ change the system's own apt state.
 """
 
 import contextlib
+import fcntl
 import os
 import re
 import subprocess
@@ -81,6 +82,18 @@ class Apt:
         self.conf = os.path.join(self.dir, "apt.conf")
         for sub in ("lists/partial", "cache/archives/partial"):
             os.makedirs(os.path.join(self.dir, sub), exist_ok=True)
+        with self._alone():
+            self._configure(sources, system_status)
+
+    @contextlib.contextmanager
+    def _alone(self):
+        """Others that use the same directory wait: apt does not, it fails."""
+        with open(os.path.join(self.dir, "lock"), "w",
+                  encoding="utf-8") as lock:
+            fcntl.flock(lock, fcntl.LOCK_EX)
+            yield
+
+    def _configure(self, sources, system_status):
         uri = mirror()
         with open(os.path.join(self.dir, "sources.list"), "w",
                   encoding="utf-8") as f:
@@ -109,19 +122,22 @@ class Apt:
 
     def update(self):
         # Without --error-on, apt-get calls it success when nothing came.
-        done = subprocess.run(
-            ["apt-get", "-c", self.conf, "-q", "--error-on=any", "update"],
-            check=False, stderr=subprocess.PIPE, text=True)
+        with self._alone():
+            done = subprocess.run(
+                ["apt-get", "-c", self.conf, "-q", "--error-on=any",
+                 "update"],
+                check=False, stderr=subprocess.PIPE, text=True)
         if done.returncode:
             raise DebianError("apt-get update failed with %s: %s" % (
                 self.conf, " ".join(done.stderr.split())))
 
     def stanzas(self, *command):
         """What an apt-cache command prints, as one dict per stanza."""
-        out = subprocess.run(
-            ["apt-cache", "-c", self.conf, *command], check=False,
-            stdout=subprocess.PIPE, stderr=subprocess.DEVNULL,
-            text=True).stdout
+        with self._alone():
+            out = subprocess.run(
+                ["apt-cache", "-c", self.conf, *command], check=False,
+                stdout=subprocess.PIPE, stderr=subprocess.DEVNULL,
+                text=True).stdout
         return [dict(re.findall(r"^([\w-]+): *((?:.*)(?:\n .*)*)", stanza,
                                 re.M))
                 for stanza in out.split("\n\n")]
