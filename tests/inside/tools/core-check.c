@@ -23,16 +23,16 @@
 #include <time.h>
 #include <unistd.h>
 
-#define SLEEPS		100
+#define SLEEPS		40
 #define SLEEP_NSEC	5000000L
 /*
  * A lost timer shows as a sleep of seconds, an emulated and loaded host as one
  * of some tens of milliseconds.
  */
 #define LATE_MSEC	1000
-#define TICK_SECONDS	2
-#define BARRIERS	200
-#define WAKEUPS		200
+#define TICK_SECONDS	1
+#define BARRIERS	100
+#define WAKEUPS		80
 #define SECONDS_LIMIT	60
 
 static int cpu;
@@ -159,14 +159,14 @@ static void check_tick(void)
 	while (!atomic_load(&count[0]))
 		sched_yield();
 	thread[1] = start_there(spin, &count[1]);
-	sleep(1);
+	usleep(200000);
 	before = interrupts("LOC");
 	sleep(TICK_SECONDS);
 	fired = interrupts("LOC") - before;
 	atomic_store(&stop, true);
 	for (int i = 0; i < 2; i++)
 		pthread_join(thread[i], NULL);
-	report("tick", fired >= TICK_SECONDS * 20, fired, "LOC in 2 s");
+	report("tick", fired >= TICK_SECONDS * 20, fired, "LOC in 1 s");
 	report("time-slices", count[0] && count[1],
 	       count[0] < count[1] ? count[0] : count[1], "rounds of the slower");
 }
@@ -194,7 +194,7 @@ static void check_calls(void)
 	pthread_join(thread, NULL);
 	got = interrupts("CAL") - before;
 	report("calls", done == BARRIERS && took < LATE_MSEC * 10, took,
-	       "ms for 200 calls");
+	       "ms for 100 calls");
 	report("call-interrupts", got >= BARRIERS / 2, got, "CAL");
 }
 
@@ -232,7 +232,7 @@ static void check_wakeups(void)
 	took = msec_since(&start);
 	pthread_join(thread, NULL);
 	got = interrupts("RES") + interrupts("CAL") - before;
-	report("wake-ups", took < LATE_MSEC * 10, took, "ms for 200 round trips");
+	report("wake-ups", took < LATE_MSEC * 10, took, "ms for 80 round trips");
 	report("wake-up-interrupts", got >= WAKEUPS / 4, got, "RES + CAL");
 }
 

@@ -98,6 +98,14 @@ def load(builddir, cost):
             for record in _introspect(builddir, "--tests")]
 
 
+def by_scale(tests, names, scale):
+    """(those to run, those of the suite "full" that nobody asked for)."""
+    if scale == "full" or names:
+        return tests, []
+    return ([t for t in tests if "full" not in t.suites],
+            [t for t in tests if "full" in t.suites])
+
+
 def choose(tests, names):
     """(the tests that names ask for, the names that ask for nothing)."""
     if not names:

@@ -25,8 +25,8 @@
 #define HOST_VECTOR	0xf5	/* the host's own on a leased core */
 
 #define NR_IRQS		1000
-#define NR_LEVEL_IRQS	5000
-#define NR_KICKS	5000
+#define NR_LEVEL_IRQS	2000
+#define NR_KICKS	2000
 #define KICK_JITTER	2000	/* cycles */
 #define TIMER_US	200
 #define UNSERVED_MS	100
