@@ -12,6 +12,7 @@
  * all.
  *
  * Parameters (-append):
+ *   times=N        how often each operation is done (1000)
  *   passes=N       all of that, with about a second of nothing in between (1)
  *   stay=1         when done, halt on all CPUs instead of ending
  *   device_only=1  nothing but the interrupts of an edu device
@@ -25,7 +26,6 @@
 #include "guest.h"
 #include "devices.h"
 
-#define TIMES           1000
 #define WINDOW_BEGIN    0x48504b01u
 #define WINDOW_END      0x48504b02u
 #define VECTOR          0x51
@@ -42,6 +42,7 @@
 
 static struct edu edu;
 static bool have_edu, device_only;
+static unsigned times;
 static volatile unsigned taken;
 static volatile uint64_t taken_at;
 static bool hypervised;
@@ -310,7 +311,7 @@ static uint64_t cheapest(uint64_t (*once)(void))
 {
     uint64_t least = UINT64_MAX;
 
-    for (unsigned i = 0; i < TIMES; i++) {
+    for (unsigned i = 0; i < times; i++) {
         uint64_t start = rdtsc();
         uint64_t cost = once() - start;
 
@@ -323,7 +324,7 @@ static uint64_t cheapest_until(uint64_t (*until)(uint64_t due), uint64_t in)
 {
     uint64_t least = UINT64_MAX;
 
-    for (unsigned i = 0; i < TIMES; i++) {
+    for (unsigned i = 0; i < times; i++) {
         uint64_t due = rdtsc() + in;
         uint64_t cost = until(due) - due;
 
@@ -338,7 +339,7 @@ static uint64_t cheapest_ipi_to_halted(void)
     uint64_t least = UINT64_MAX;
 
     halt = true;
-    for (unsigned i = 0; i < TIMES; i++) {
+    for (unsigned i = 0; i < times; i++) {
         uint64_t start, cost;
 
         while (!halting) {
@@ -425,6 +426,7 @@ void guest_main(void)
     uint64_t passes = guest_param("passes", 1);
     uint32_t regs[4];
 
+    times = guest_param("times", 1000);
     device_only = guest_param("device_only", 0);
     cpuid(1, 0, regs);
     if (!(regs[2] & CPUID_1_ECX_TSC_DEADLINE)) {

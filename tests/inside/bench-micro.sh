@@ -5,6 +5,7 @@
 # said; judges nothing.  For outside/bench-micro.
 #
 #   VM_SMP  vCPUs, and CPUs from 2 on that can be leased
+#   TIMES   how often the guest does each operation
 
 . /host/tests/inside/lib/vm.sh
 
@@ -13,7 +14,7 @@ VM_KERNEL=$FILES/micro.elf
 
 measure() {	# way, accelerator, the assembly's switch
 	echo "$3" >$FAST_IPI || return 1
-	vm_start guest "$2" stay=1
+	vm_start guest "$2" stay=1 times="$TIMES"
 	vm_done guest 900 '^micro: halt-wake' || return 1
 	case $2 in
 	hpkvm*) vm_dedicated guest "$VM_SMP" || return 1 ;;

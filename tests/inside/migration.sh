@@ -6,6 +6,8 @@
 # snapshot of its own, is reset, and gets a third vCPU; it must not notice. And
 # what others see of a local APIC is the same whoever drives it.
 #
+#   IRQS          interrupts that a guest causes at least, of those that need
+#                 not be amid something when they move        (10000)
 #   VM_DEDICATED  vCPUs of two that must be in passthrough    (2)
 #   FEW_CPUS      why there are only 4 CPUs                   (there are 6)
 
@@ -15,6 +17,7 @@
 . /host/tests/inside/lib/exits.sh
 
 VM_DEDICATED=${VM_DEDICATED:-2}
+IRQS=${IRQS:-10000}
 LIMIT=240
 # Unlike edu it takes its state along.
 DEVICES=$TORTURE_HPET
@@ -250,6 +253,9 @@ same_lapic() {
 	grep -q 'ISR' /tmp/lapic-kvm && diff /tmp/lapic-kvm /tmp/lapic-hpkvm
 }
 
+# How often the guest does each operation in a pass.
+TIMES=200
+
 # After some passes of the guest, in the second that follows one.
 count_exits() {	# name
 	exits_arm || return 1
@@ -266,7 +272,7 @@ timer_after_arrival() {	# accelerator, accelerator, interrupt exits
 	_title="timer, $1 to $2"
 	VM_SMP=1 VM_ARGS=
 	VM_KERNEL=$FILES/micro.elf
-	vm_start src "$1" passes=1000
+	vm_start src "$1" passes=1000 times=$TIMES
 	ok "$_title: the guest starts" vm_wait_for src 90 '^micro: halt-wake'
 	vm_ask src '{"execute":"stop"}' >/dev/null
 	ok "$_title: is written" migrate src file:/tmp/snapshot
@@ -274,7 +280,7 @@ timer_after_arrival() {	# accelerator, accelerator, interrupt exits
 	ok "$_title: the old QEMU ends" quits src
 	rm -f $SOCKET
 	VM_ARGS='-incoming file:/tmp/snapshot'
-	vm_start dst "$2" passes=1000
+	vm_start dst "$2" passes=1000 times=$TIMES
 	VM_SMP=2 VM_KERNEL=$FILES/torture.elf
 	ok "$_title: the guest goes on" wait_and_continue dst
 	ok "$_title: the new VM has a TSC offset" has_tsc_offset
@@ -300,14 +306,14 @@ another_rate() {	# accelerator, interrupts
 	vm_kill src
 	VM_SMP=1 VM_ARGS=
 	VM_KERNEL=$FILES/micro.elf
-	vm_start src "$1" passes=1000
+	vm_start src "$1" passes=1000 times=$TIMES
 	VM_SMP=2 VM_KERNEL=$FILES/torture.elf VM_CPU=
 	ok "$_title: the guest starts" vm_wait_for src 90 '^micro: halt-wake'
 	ok "$_title: its vCPU is in passthrough" vm_dedicated src 1
 	ok "$_title: exits are counted" count_exits src
-	# Of 2000 that fired; the host may have had something to do, too.
+	# Of twice that many that fired; the host may have had something to do.
 	ok "$_title: firing does not exit" test "$(exits_of \
-		"$INTERRUPT_EXITS|$HALT_EXITS|$KICK_EXITS")" -lt 20
+		"$INTERRUPT_EXITS|$HALT_EXITS|$KICK_EXITS")" -lt $((TIMES / 10))
 	vm_kill src
 }
 
@@ -330,19 +336,19 @@ with_four_cores() {
 	fi
 }
 
-with_four_cores live hpkvm,cpus=2-3 hpkvm,cpus=4-5 60000
-live kvm hpkvm,cpus=2-3 40000
+with_four_cores live hpkvm,cpus=2-3 hpkvm,cpus=4-5 "$IRQS"
+live kvm hpkvm,cpus=2-3 "$IRQS"
 # Soon in its periodic mode, in which it moves.
 live hpkvm,cpus=2-3 kvm 4000
 live kvm hpkvm,cpus=2-3 4000
-with_four_cores postcopy hpkvm,cpus=2-3 hpkvm,cpus=4-5 40000
-with_four_cores snapshot hpkvm,cpus=2-3 hpkvm,cpus=4-5 30000
-internal_snapshot hpkvm,cpus=2-3 30000
-reset hpkvm,cpus=2-3 20000
-with_four_cores plug hpkvm,cpus=2-4 20000
-timer_after_arrival hpkvm,cpus=2 kvm '-ge 1000'
+with_four_cores postcopy hpkvm,cpus=2-3 hpkvm,cpus=4-5 "$IRQS"
+with_four_cores snapshot hpkvm,cpus=2-3 hpkvm,cpus=4-5 "$IRQS"
+internal_snapshot hpkvm,cpus=2-3 "$IRQS"
+reset hpkvm,cpus=2-3 "$IRQS"
+with_four_cores plug hpkvm,cpus=2-4 "$IRQS"
+timer_after_arrival hpkvm,cpus=2 kvm "-ge $TIMES"
 timer_after_arrival kvm hpkvm,cpus=2 '-eq 0'
-another_rate hpkvm,cpus=2-3 20000
+another_rate hpkvm,cpus=2-3 "$IRQS"
 local_apics hpkvm,cpus=2
 cores='2 3 4 5'
 [ -z "$FEW_CPUS" ] || cores='2 3'

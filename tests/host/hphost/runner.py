@@ -132,13 +132,13 @@ def _verdict(run_dir, in_time, limit, emulator_status):
     return HOST_DIED if in_time else TIME_LIMIT
 
 
-def _time_limit(options):
-    """Many runs side by side (run-checks) need more time each."""
-    return options.timeout * int(os.environ.get('HP_PATIENCE', '1'))
+def patience(seconds):
+    """A time limit: many runs side by side (run-checks) need more each."""
+    return seconds * int(os.environ.get('HP_PATIENCE', '1'))
 
 
 def run(options):
-    limit = _time_limit(options)
+    limit = patience(options.timeout)
     image = initramfs.build()
     run_dir = tempfile.mkdtemp(prefix='run-', dir=paths.work_dir())
     shares = _populate(run_dir, options)

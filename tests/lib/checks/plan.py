@@ -16,6 +16,8 @@ TESTS = os.path.dirname(os.path.dirname(os.path.dirname(
     os.path.abspath(__file__))))
 # Of what the table does not name: mostly it is done at once.
 UNKNOWN = (5.0, 0.9)
+# Seconds of a test that is not worth being made to wait.
+SHORT = 20
 
 
 def _read(path):
@@ -80,6 +82,11 @@ class Test:
     @property
     def title(self):
         return "%s: %s" % (self.suites[0], self.name)
+
+    @property
+    def waits(self):
+        """It only gets what others leave: one thread, and a long way to go."""
+        return self.cpus < 1 and self.seconds > SHORT
 
 
 def _introspect(builddir, what):

@@ -15,6 +15,7 @@
 #include <linux/dedicated_cpu.h>
 #include <asm/irq_vectors.h>
 
+struct irq_desc;
 struct task_struct;
 
 /* The words of a 256-bit local APIC register (IRR, ISR). */
@@ -91,6 +92,11 @@ void dedicated_cpu_drain(u32 *irr, u32 *isr);
 int dedicated_cpu_eoi(void);
 bool dedicated_cpu_may_enter(void);
 unsigned long dedicated_cpu_idt(void);
+
+/* Internal to kernel/apic: what apic.c and vector.c do for the host side. */
+struct irq_desc *lapic_close_vectors(void);
+void lapic_reopen_vectors(void);
+void lapic_timer_lend(unsigned int cpu, bool lend);
 
 /* Internal to kernel/apic: the two halves of the host side. */
 void dedicated_ipi_start(void);

@@ -23,7 +23,7 @@
 #define SELF_VECTOR	0x51
 #define NR_CYCLES	1000
 #define NR_READS	1000
-#define NR_MOVED_BINDS	100
+#define NR_MOVED_BINDS	200
 #define NR_WAKEUPS	50000
 #define NR_GROUP_CYCLES	1000
 #define MAX_PAUSE	8000
@@ -801,13 +801,13 @@ TEST_F_TIMEOUT(lease, thread_moved_while_binding, 300 * PATIENCE)
 {
 	struct mover m = { .victim = gettid() };
 	cpu_set_t before;
-	int i;
+	int i, binds = hpkvm_count(NR_MOVED_BINDS);
 
 	ASSERT_EQ(0, sched_getaffinity(0, sizeof(before), &before));
 	vcpu_arch_set_entry_point(self->vcpu, guest_self_ipi_loop);
 	vm_install_exception_handler(self->vm, SELF_VECTOR, guest_irq_handler);
 	ASSERT_EQ(0, pthread_create(&m.thread, NULL, move_victim, &m));
-	for (i = 0; i < NR_MOVED_BINDS; i++) {
+	for (i = 0; i < binds; i++) {
 		EXPECT_EQ(0, hpkvm_bind(self->vcpu, self->core, NULL));
 		EXPECT_EQ(self->core, hpkvm_state(self->vcpu).cpu);
 		EXPECT_EQ(UCALL_SYNC, run_to_ucall(self->vcpu));

@@ -24,15 +24,16 @@
 #define LEVEL_GSI	20	/* the IOAPIC's only */
 #define HOST_VECTOR	0xf5	/* the host's own on a leased core */
 
+/* See hpkvm_count(). */
 #define NR_IRQS		1000
-#define NR_LEVEL_IRQS	2000
-#define NR_KICKS	2000
+#define NR_LEVEL_IRQS	5000
+#define NR_KICKS	5000
+#define NR_SMIS		300
 #define KICK_JITTER	2000	/* cycles */
 #define TIMER_US	200
 #define UNSERVED_MS	100
 #define CALL_PAUSE_US	200	/* at most, between two calls of the host's */
 #define HELD_US		500	/* long enough for some */
-#define NR_SMIS		300
 #define NR_VCPUS	2
 
 #define SMRAM_SLOT	1
@@ -47,6 +48,14 @@
 
 /* Longer than any interrupt takes on a slow emulated host. */
 #define WAIT_SECONDS	60
+
+/* How often this run does what; the guest's copy is the host's. */
+static struct {
+	int irqs;
+	int level_irqs;
+	int kicks;
+	int smis;
+} count;
 
 static uint64_t hits[256];
 static uint64_t vcpus_ready;
@@ -105,6 +114,11 @@ FIXTURE_SETUP(smoke)
 	m->passthrough = features;
 	m->all_features = features == KVM_HPKVM_F_ALL;
 	m->vm = vm_create(NR_VCPUS);
+	count.irqs = hpkvm_count(NR_IRQS);
+	count.level_irqs = hpkvm_count(NR_LEVEL_IRQS);
+	count.kicks = hpkvm_count(NR_KICKS);
+	count.smis = hpkvm_count(NR_SMIS);
+	sync_global_to_guest(m->vm, count);
 	if (features)
 		vm_enable_cap(m->vm, KVM_CAP_X86_HPKVM, features);
 	for (i = 0; i < NR_VCPUS; i++) {
@@ -187,9 +201,9 @@ static void guest_listen_for_10_ms(void)
 static void guest_finish(uint8_t vector)
 {
 	guest_listen_for_10_ms();
-	__GUEST_ASSERT(hits[vector] == NR_IRQS,
+	__GUEST_ASSERT(hits[vector] == count.irqs,
 		       "vector %x: %lu received, %d sent",
-		       vector, hits[vector], NR_IRQS);
+		       vector, hits[vector], count.irqs);
 	GUEST_DONE();
 }
 
@@ -200,7 +214,7 @@ static void guest_oneshot(void)
 	guest_init();
 	x2apic_write_reg(APIC_LVTT, APIC_LVT_TIMER_ONESHOT | TIMER_VECTOR);
 	GUEST_SYNC(0);
-	for (i = 1; i <= NR_IRQS; i++) {
+	for (i = 1; i <= count.irqs; i++) {
 		x2apic_write_reg(APIC_TMICT, TIMER_US * 1000);
 		guest_take(TIMER_VECTOR, i);
 	}
@@ -216,7 +230,7 @@ static void guest_deadline(void)
 	x2apic_write_reg(APIC_LVTT, APIC_LVT_TIMER_TSCDEADLINE | TIMER_VECTOR);
 	delta = TIMER_US * (uint64_t)guest_tsc_khz / 1000;
 	GUEST_SYNC(0);
-	for (i = 1; i <= NR_IRQS; i++) {
+	for (i = 1; i <= count.irqs; i++) {
 		/* Every tenth is in the past already and fires at once. */
 		wrmsr(MSR_IA32_TSC_DEADLINE, i % 10 ? rdtsc() + delta : 1);
 		guest_take(TIMER_VECTOR, i);
@@ -230,7 +244,7 @@ static void guest_self_ipi(void)
 
 	guest_init();
 	GUEST_SYNC(0);
-	for (i = 1; i <= NR_IRQS; i++) {
+	for (i = 1; i <= count.irqs; i++) {
 		if (i % 3)
 			x2apic_write_reg(APIC_SELF_IPI, SELF_VECTOR);
 		else
@@ -265,7 +279,7 @@ static void guest_ping_pong(uint32_t me)
 	while (READ_ONCE(vcpus_ready) < NR_VCPUS)
 		cpu_relax();
 
-	for (i = 1; i <= NR_IRQS; i++) {
+	for (i = 1; i <= count.irqs; i++) {
 		if (!me)
 			guest_send(1, i);
 		if (i & 2)
@@ -286,7 +300,7 @@ static void guest_level(void)
 	guest_init();
 	GUEST_SYNC(0);
 	asm volatile("sti");
-	while (seen < NR_LEVEL_IRQS) {
+	while (seen < count.level_irqs) {
 		now = READ_ONCE(hits[LEVEL_VECTOR]);
 		if (now != seen || !end)
 			end = guest_time_limit();
@@ -317,7 +331,7 @@ static void guest_take_host_vector(bool send)
 
 	guest_init();
 	GUEST_SYNC(0);
-	for (i = 1; i <= NR_IRQS; i++) {
+	for (i = 1; i <= count.irqs; i++) {
 		WRITE_ONCE(asked, i);
 		if (send)
 			x2apic_write_reg(APIC_SELF_IPI, HOST_VECTOR);
@@ -352,7 +366,7 @@ static void guest_host_vector_sender(void)
 
 	guest_init();
 	GUEST_SYNC(0);
-	for (i = 1; i <= NR_IRQS; i++) {
+	for (i = 1; i <= count.irqs; i++) {
 		guest_await_asked(i, &seed, guest_cycles(HELD_US));
 		x2apic_write_reg(APIC_ICR, APIC_INT_ASSERT | HOST_VECTOR);
 	}
@@ -381,7 +395,7 @@ static void guest_sleeper(void)
 
 	guest_init();
 	GUEST_SYNC(0);
-	for (i = 1; i <= NR_KICKS; i++) {
+	for (i = 1; i <= count.kicks; i++) {
 		WRITE_ONCE(asked, i);
 		guest_spin(hpkvm_random(&seed) % KICK_JITTER);
 		asm volatile("hlt" ::: "memory");
@@ -396,7 +410,7 @@ static void guest_kicker(void)
 
 	guest_init();
 	GUEST_SYNC(0);
-	for (i = 1; i <= NR_KICKS; i++) {
+	for (i = 1; i <= count.kicks; i++) {
 		guest_await_asked(i, &seed, KICK_JITTER);
 		kvm_hypercall(KVM_HC_KICK_CPU, 0, 1, 0, 0);
 	}
@@ -442,7 +456,7 @@ static void guest_smi_sender(void)
 
 	guest_init();
 	GUEST_SYNC(0);
-	for (i = 1; i <= NR_SMIS; i++) {
+	for (i = 1; i <= count.smis; i++) {
 		guest_await_asked(seen + 1, &seed, guest_cycles(2 * TIMER_US));
 		seen = READ_ONCE(asked);
 		x2apic_write_reg(APIC_ICR, APIC_INT_ASSERT | APIC_DM_SMI);
@@ -454,7 +468,7 @@ static void guest_smi_sender(void)
 	}
 	WRITE_ONCE(done, 1);
 	guest_listen_for_10_ms();
-	GUEST_ASSERT_EQ(READ_ONCE(*taken), NR_SMIS);
+	GUEST_ASSERT_EQ(READ_ONCE(*taken), count.smis);
 	GUEST_DONE();
 }
 
@@ -646,7 +660,7 @@ static void run_alone(struct machine *m, void *guest,
 
 	for (i = 0; i < ARRAY_SIZE(hits); i++)
 		sum += hits_hva[i];
-	TEST_ASSERT_EQ(sum, NR_IRQS);
+	TEST_ASSERT_EQ(sum, count.irqs);
 	printf("# exits %lu, disturbed %lu times\n", r.exits, r.disturbed);
 	if (disturbance != NOTHING)
 		TEST_ASSERT(r.disturbed, "Nothing disturbed the guest");
@@ -657,9 +671,9 @@ static void run_alone(struct machine *m, void *guest,
 	if (disturbance == NOTHING) {
 		/* Stock KVM takes more than one exit for each interrupt. */
 		if (m->all_features)
-			TEST_ASSERT(r.exits < icr_writes + NR_IRQS / 4,
+			TEST_ASSERT(r.exits < icr_writes + count.irqs / 4,
 				    "%lu exits for %d interrupts", r.exits,
-				    NR_IRQS);
+				    count.irqs);
 	} else {
 		TEST_ASSERT(state.demotions > 1, "%llu demotions",
 			    state.demotions);
@@ -678,7 +692,7 @@ TEST_F_TIMEOUT(smoke, deadline, 180 * PATIENCE)
 
 TEST_F_TIMEOUT(smoke, self_ipi, 180 * PATIENCE)
 {
-	run_alone(&self->m, guest_self_ipi, NOTHING, NR_IRQS / 3);
+	run_alone(&self->m, guest_self_ipi, NOTHING, count.irqs / 3);
 }
 
 TEST_F_TIMEOUT(smoke, oneshot_get_lapic, 180 * PATIENCE)
@@ -732,13 +746,13 @@ static void run_ping_pong(struct machine *m, enum disturbance disturbance)
 	}
 	for (i = 0; i < NR_VCPUS; i++) {
 		finish(&r[i]);
-		TEST_ASSERT_EQ(hits_hva[IPI_VECTOR + i], NR_IRQS);
+		TEST_ASSERT_EQ(hits_hva[IPI_VECTOR + i], count.irqs);
 		printf("# vCPU %d: exits %lu, disturbed %lu times\n", i,
 		       r[i].exits, r[i].disturbed);
 		if (m->all_features && disturbance == NOTHING)
-			TEST_ASSERT(r[i].exits < NR_IRQS + NR_IRQS / 4,
+			TEST_ASSERT(r[i].exits < count.irqs + count.irqs / 4,
 				    "%lu exits for %d IPIs sent",
-				    r[i].exits, NR_IRQS);
+				    r[i].exits, count.irqs);
 	}
 }
 
@@ -1027,7 +1041,7 @@ TEST_F_TIMEOUT(smoke, smis, 120 * PATIENCE)
 	vcpu_set_msr(m->vcpus[0], MSR_IA32_SMBASE, SMRAM_GPA);
 	run_pair(m, guest_smi_taker, guest_smi_sender);
 	if (m->passthrough)
-		TEST_ASSERT(hpkvm_state(m->vcpus[0]).demotions > NR_SMIS / 4,
+		TEST_ASSERT(hpkvm_state(m->vcpus[0]).demotions > count.smis / 4,
 			    "SMIs hardly ever met passthrough");
 }
 

@@ -90,6 +90,12 @@ uint64_t hpkvm_busy_interrupts(struct kvm_vm *vm);
  */
 uint64_t hpkvm_setting(const char *name, uint64_t value);
 
+/*
+ * How often to do what is done @whole times by default: the percentage of it
+ * that HPKVM_PERCENT in the environment says.
+ */
+int hpkvm_count(int whole);
+
 /* The next number of a sequence that depends on the first *@state only. */
 uint32_t hpkvm_random(uint64_t *state);
 

@@ -176,6 +176,16 @@ uint64_t hpkvm_setting(const char *name, uint64_t value)
 	return value;
 }
 
+int hpkvm_count(int whole)
+{
+	const char *percent = getenv("HPKVM_PERCENT");
+	int count = percent ? whole * (int64_t)atoi(percent) / 100 : whole;
+
+	TEST_ASSERT(count >= 10, "HPKVM_PERCENT=%s of %d is less than 10",
+		    percent, whole);
+	return count;
+}
+
 /* xorshift64* */
 uint32_t hpkvm_random(uint64_t *state)
 {
