@@ -2,9 +2,9 @@
 #
 # Runs inside an emulated host with the debug kernel and two edu devices at
 # 0000:00:10.0 and 0000:00:11.0: the IOMMU does not confirm that it takes an
-# entry, one that directs an interrupt to a core, then one that ends it.  The
-# guest that counts its interrupts must notice nothing, and whoever asks where
-# they go must be told.
+# entry, one that directs an interrupt to a core, then one that ends it; and KVM
+# fails to connect one.  The guest that counts its interrupts must notice
+# nothing, and whoever asks where they go must be told.
 
 . /host/tests/inside/lib/tap.sh
 . /host/tests/inside/lib/vm.sh
@@ -55,6 +55,17 @@ ok "an entry that ends it is not confirmed" [ "$(cat $SWITCHES/fail_undirect)" =
 ok "the kernel says so" logged Linux
 ok "both interrupts are with the host, for that reason" vm_irqs fault 2 iommu
 torture_end fault
+
+# VFIO frees that one when it likes, and KVM would not hear of it.
+echo 1 >$SWITCHES/fail_producer
+torture_begin alone hpkvm,cpus=2-3 2 msis=300 until_told=1
+ok "alone: an interrupt is not connected" \
+	[ "$(cat $SWITCHES/fail_producer)" = 0 ]
+ok "alone: the other is direct" vm_irqs alone 1 direct
+demote alone
+ok "alone: it never is, whatever its vCPU does" not vm_irqs alone 2 direct
+torture_tell alone >/dev/null
+torture_end alone
 
 # Each VM begins anew.
 torture_begin next hpkvm,cpus=2-3 2 msis=300

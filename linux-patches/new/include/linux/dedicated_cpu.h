@@ -28,6 +28,7 @@ static __always_inline bool cpu_dedicated(unsigned int cpu)
 int tick_remote_start(unsigned int cpu, void (*raise)(unsigned int cpu));
 int tick_remote_stop(unsigned int cpu);
 void tick_remote_interrupt(void);
+void dl_server_resume(unsigned int cpu);
 
 #else
 

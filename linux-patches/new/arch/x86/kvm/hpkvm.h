@@ -184,9 +184,10 @@ static inline void kvm_hpkvm_irq_add(struct kvm_kernel_irqfd *irqfd)
 		__kvm_hpkvm_irq_add(irqfd);
 }
 
+/* Not a matter of kvm_hpkvm_key: the irqfd itself knows. */
 static inline void kvm_hpkvm_irq_del(struct kvm_kernel_irqfd *irqfd)
 {
-	if (static_branch_unlikely(&kvm_hpkvm_key))
+	if (irqfd->hpkvm.vcpu)
 		__kvm_hpkvm_irq_del(irqfd);
 }
 

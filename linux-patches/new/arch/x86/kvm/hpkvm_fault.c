@@ -10,6 +10,8 @@
  * hits the Nth interrupt from now at that point, in whatever VM; the file then
  * reads 0.  fail_direct and fail_undirect are for the IOMMU: it does not confirm
  * the Nth entry that directs a device's interrupt to a core, or that ends it.
+ * fail_producer is for stock KVM: it cannot connect the Nth interrupt of a VFIO
+ * device with its irqfd.
  * Only for kernels that test a torture test: never enable
  * CONFIG_KVM_HPKVM_FAULTS elsewhere.
  */
@@ -32,6 +34,7 @@ static const char * const point_names[HPKVM_FAULT_NR] = {
 };
 
 static atomic_t drop_in[HPKVM_FAULT_NR], double_in[HPKVM_FAULT_NR];
+static atomic_t fail_producer;
 static struct dentry *fault_dir;
 
 void hpkvm_fault_init(void)
@@ -50,6 +53,8 @@ void hpkvm_fault_init(void)
 				&irq_remapping_faults[0]);
 	debugfs_create_atomic_t("fail_undirect", 0600, fault_dir,
 				&irq_remapping_faults[1]);
+	debugfs_create_atomic_t("fail_producer", 0600, fault_dir,
+				&fail_producer);
 }
 
 void hpkvm_fault_exit(void)
@@ -75,6 +80,12 @@ bool hpkvm_fault_drop(struct kvm_vcpu *vcpu, enum hpkvm_fault_point point,
 			kvm_vcpu_kick(vcpu);
 	}
 	return !atomic_dec_if_positive(&drop_in[point]);
+}
+
+/* kvm_hpkvm_fault_producer - -EINVAL if this one is to fail, as pi_update_irte() */
+int kvm_hpkvm_fault_producer(void)
+{
+	return atomic_dec_if_positive(&fail_producer) ? 0 : -EINVAL;
 }
 
 /* hpkvm_fault_armed - is a mistake to be made at @point? */

@@ -38,8 +38,11 @@ bool hpkvm_fault_drop(struct kvm_vcpu *vcpu, enum hpkvm_fault_point point,
 		      u8 vector);
 u8 hpkvm_fault_again(struct kvm_vcpu *vcpu);
 bool hpkvm_fault_armed(enum hpkvm_fault_point point);
+int kvm_hpkvm_fault_producer(void);
 
 #else
+
+static inline int kvm_hpkvm_fault_producer(void) { return 0; }
 
 static inline void hpkvm_fault_init(void) { }
 static inline void hpkvm_fault_exit(void) { }

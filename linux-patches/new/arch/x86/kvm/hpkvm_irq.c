@@ -10,7 +10,9 @@
  *
  * It must never have an interrupt delivered to a core whose vCPU is not in
  * passthrough, nor with a vector that the host needs, and never leave an entry
- * behind for a core that is given back.
+ * behind for a core that is given back.  So what is direct is in a list of its
+ * own, from when the entry is written until it is written back: an irqfd whose
+ * eventfd was closed is in no other, but keeps its producer for a while.
  *
  * kvm->irqfds.lock protects all of it.
  */
@@ -44,6 +46,9 @@ static u32 hpkvm_irq_find_target(struct kvm_kernel_irqfd *irqfd,
 
 	if (!(kvm->arch.hpkvm_features & KVM_HPKVM_F_DIRECT_VFIO))
 		return KVM_HPKVM_IRQ_REASON_FEATURE_OFF;
+	/* Its eventfd was closed: nobody tells it of a new message any more. */
+	if (list_empty(&irqfd->list))
+		return KVM_HPKVM_IRQ_REASON_NOT_MSI;
 	if (irqfd->hpkvm.keep_host)
 		return KVM_HPKVM_IRQ_REASON_POLICY;
 	if (irqfd->hpkvm.unconfirmed)
@@ -84,6 +89,7 @@ static void hpkvm_irq_end_direct(struct kvm_irqfd_hpkvm *d)
 	if (!d->vcpu)
 		return;
 	hpkvm_irq_set_direct(d, -1, 0);
+	hlist_del_init(&d->direct);
 	d->vcpu = NULL;
 	d->ended++;
 }
@@ -99,6 +105,9 @@ static bool hpkvm_irq_refresh(struct kvm_kernel_irqfd *irqfd)
 	d->reason = hpkvm_irq_find_target(irqfd, &vcpu, &vector);
 	if (!d->reason && (d->vcpu != vcpu || d->vector != vector)) {
 		if (hpkvm_irq_set_direct(d, vcpu->arch.hpkvm.cpu, vector)) {
+			if (hlist_unhashed(&d->direct))
+				hlist_add_head(&d->direct,
+					       &irqfd->kvm->arch.hpkvm_direct);
 			d->vcpu = vcpu;
 			d->vector = vector;
 			d->directed++;
@@ -109,10 +118,10 @@ static bool hpkvm_irq_refresh(struct kvm_kernel_irqfd *irqfd)
 	return d->vcpu;
 }
 
-/* As above, and stock KVM routes it if it is not. */
+/* As above, and stock KVM routes it if it is not, and still does that. */
 static void hpkvm_irq_reroute(struct kvm_kernel_irqfd *irqfd)
 {
-	if (!hpkvm_irq_refresh(irqfd))
+	if (!hpkvm_irq_refresh(irqfd) && !list_empty(&irqfd->list))
 		kvm_x86_call(pi_update_irte)(irqfd->kvm, irqfd->producer->irq,
 					     irqfd->gsi, 1);
 }
@@ -179,14 +188,16 @@ void kvm_hpkvm_irq_promoted(struct kvm_vcpu *vcpu)
 void kvm_hpkvm_irq_demote(struct kvm_vcpu *vcpu)
 {
 	struct kvm *kvm = vcpu->kvm;
-	struct kvm_kernel_irqfd *irqfd;
+	struct kvm_irqfd_hpkvm *d;
+	struct hlist_node *next;
 
 	spin_lock_irq(&kvm->irqfds.lock);
-	list_for_each_entry(irqfd, &kvm->irqfds.items, list) {
-		if (!irqfd->producer || irqfd->hpkvm.vcpu != vcpu)
+	hlist_for_each_entry_safe(d, next, &kvm->arch.hpkvm_direct, direct) {
+		if (d->vcpu != vcpu)
 			continue;
-		irqfd->hpkvm.left = vcpu;
-		hpkvm_irq_reroute(irqfd);
+		d->left = vcpu;
+		hpkvm_irq_reroute(container_of(d, struct kvm_kernel_irqfd,
+					       hpkvm));
 	}
 	spin_unlock_irq(&kvm->irqfds.lock);
 }

@@ -102,6 +102,7 @@ struct kvm_vcpu_hpkvm {
 
 /*
  * struct kvm_irqfd_hpkvm - the interrupt of a VFIO device
+ * @direct: in the VM's list while it has @vcpu, whatever happens to the irqfd
  * @vcpu: whose core it goes to, NULL if it goes to the host
  * @left: the vCPU whose core it went to, until kvm_hpkvm_irq_forwarded()
  * @host_irq: the Linux interrupt, while it has @vcpu
@@ -114,6 +115,7 @@ struct kvm_vcpu_hpkvm {
  * @forwarded: times it was pending in the core at a demotion
  */
 struct kvm_irqfd_hpkvm {
+	struct hlist_node direct;
 	struct kvm_vcpu *vcpu;
 	struct kvm_vcpu *left;
 	unsigned int host_irq;

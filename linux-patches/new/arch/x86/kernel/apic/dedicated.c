@@ -188,18 +188,28 @@ static int dedicated_check_lease(unsigned int cpu,
 	       dedicated_check_cpu(cpu, why) ?: dedicated_check_task(cpu, why);
 }
 
-/* Is nothing set, or nothing but @spare?  Vector 0, which never is, for none. */
-static bool dedicated_apic_empty(unsigned int reg, u8 spare)
-{
-	unsigned int i;
+/*
+ * The words of the IRR from here on hold what the host's priority lets in.  What
+ * is below stays pending until somebody lowers it: a former guest, or a device
+ * that was a guest's, may have left some.
+ */
+#define DEDICATED_HOST_WORDS	(FIRST_EXTERNAL_VECTOR / 32)
 
-	for (i = 0; i < DEDICATED_APIC_WORDS; i++) {
+/* Is nothing set, or nothing but @spare?  Vector 0, which never is, for none. */
+static bool dedicated_words_empty(unsigned int reg, unsigned int i, u8 spare)
+{
+	for (; i < DEDICATED_APIC_WORDS; i++) {
 		u32 ignore = i == spare / 32 ? BIT(spare % 32) : 0;
 
 		if (native_apic_msr_read(reg + i * 0x10) & ~ignore)
 			return false;
 	}
 	return true;
+}
+
+static bool dedicated_apic_empty(unsigned int reg, u8 spare)
+{
+	return dedicated_words_empty(reg, 0, spare);
 }
 
 /* The senders that saw the CPU as an ordinary one are done: let it arrive. */
@@ -209,7 +219,7 @@ static int dedicated_wait_for_last_ipis(void)
 
 	synchronize_rcu();
 	for (us = 0; us < DEDICATED_QUIESCE_US; us += 10) {
-		if (dedicated_apic_empty(APIC_IRR, 0))
+		if (dedicated_words_empty(APIC_IRR, DEDICATED_HOST_WORDS, 0))
 			return 0;
 		usleep_range(10, 20);
 	}
@@ -301,18 +311,50 @@ bool dedicated_cpu_timer_rate_ok(unsigned int cpu, u32 ns_per_count)
 }
 EXPORT_SYMBOL_GPL(dedicated_cpu_timer_rate_ok);
 
+/* Take what is pending, whatever its priority. */
+static void dedicated_drain_irr(void)
+{
+	unsigned int n;
+
+	load_drain_idt();
+	for (n = 0; n < DEDICATED_DRAIN_ROUNDS && !dedicated_apic_empty(APIC_IRR, 0); n++) {
+		dedicated_cpu_set_gate(0);
+		asm volatile("sti; nop; cli" : : : "memory");
+	}
+}
+
+/*
+ * What no host handler will ever take must not be the next guest's.  An NMI may
+ * raise the host vector meanwhile, which is drained with the rest: its work
+ * still waits then.
+ */
+static void dedicated_drain_stale(struct dedicated_cpu *d)
+{
+	dedicated_drain_irr();
+	bitmap_zero(this_cpu_ptr(dedicated_drained), NR_VECTORS);
+	load_current_idt();
+	dedicated_cpu_set_gate(DEDICATED_GATE_HOST);
+	if (READ_ONCE(d->deferred))
+		native_apic_msr_write(APIC_SELF_IPI, DEDICATED_HOST_VECTOR);
+}
+
 /* On the CPU: from here on nothing maskable comes in. */
 static int dedicated_close_apic(void)
 {
 	struct dedicated_cpu *d = this_cpu_ptr(&dedicated_cpu);
 
 	guard(irqsave)();
-	/* An NMI may have raised the host vector since interrupts went off. */
-	if (!dedicated_apic_empty(APIC_IRR, DEDICATED_HOST_VECTOR) ||
-	    !dedicated_apic_empty(APIC_ISR, 0))
-		return -EBUSY;
-
 	dedicated_mask_lvts();
+	/* An NMI may have raised the host vector since interrupts went off. */
+	if (!dedicated_words_empty(APIC_IRR, DEDICATED_HOST_WORDS,
+				   DEDICATED_HOST_VECTOR) ||
+	    !dedicated_apic_empty(APIC_ISR, 0)) {
+		dedicated_restore_lvts();
+		return -EBUSY;
+	}
+
+	if (!dedicated_apic_empty(APIC_IRR, DEDICATED_HOST_VECTOR))
+		dedicated_drain_stale(d);
 	dedicated_measure_timer_rate();
 	bitmap_zero(d->captured, NR_VECTORS);
 	d->aside = 0;
@@ -387,11 +429,7 @@ void dedicated_cpu_drain(u32 *irr, u32 *isr)
 		isr[d->aside / 32] |= BIT(d->aside % 32);
 	d->aside = 0;
 
-	load_drain_idt();
-	for (n = 0; n < DEDICATED_DRAIN_ROUNDS && !dedicated_apic_empty(APIC_IRR, 0); n++) {
-		dedicated_cpu_set_gate(0);
-		asm volatile("sti; nop; cli" : : : "memory");
-	}
+	dedicated_drain_irr();
 	load_dedicated_idt();
 
 	if (d->raised && !d->host_vector_caught)
@@ -453,6 +491,7 @@ err_tick:
 err_withdraw:
 	lapic_timer_lend(cpu, false);
 	cpumask_clear_cpu(cpu, &__cpu_dedicated_mask);
+	dl_server_resume(cpu);
 	dedicated_reopen_vectors(NULL);
 	return ret;
 }
@@ -553,6 +592,7 @@ void dedicated_cpu_release(unsigned int cpu)
 	smp_call_function_single(cpu, dedicated_open_apic, NULL, 1);
 	dedicated_stop_remote_tick(cpu);
 	cpumask_clear_cpu(cpu, &__cpu_dedicated_mask);
+	dl_server_resume(cpu);
 	smp_call_function_single(cpu, dedicated_reopen_vectors, NULL, 1);
 	cpus_read_unlock();
 

@@ -24,6 +24,7 @@
 #define NR_CYCLES	1000
 #define NR_READS	1000
 #define NR_MOVED_BINDS	200
+#define STALE_VECTOR	20
 #define NR_WAKEUPS	50000
 #define NR_GROUP_CYCLES	1000
 #define MAX_PAUSE	8000
@@ -341,6 +342,30 @@ TEST_F(lease, base_feature_off)
 	EXPECT_TRUE(state_is(vcpu, KVM_HPKVM_MODE_EMULATED,
 			     KVM_HPKVM_REASON_FEATURE_OFF));
 	kvm_vm_free(vm);
+}
+
+/* What Linux never lets in is not the next guest's either. */
+TEST_F(lease, stale_vector_is_drained)
+{
+	struct kvm_lapic_state lapic;
+	uint32_t irr;
+
+	vcpu_arch_set_entry_point(self->vcpu, guest_self_ipi_loop);
+	vm_install_exception_handler(self->vm, SELF_VECTOR, guest_irq_handler);
+	hpkvm_write_msr(self->core, APIC_BASE_MSR + (APIC_SELF_IPI >> 4),
+			STALE_VECTOR);
+	ASSERT_EQ(BIT(STALE_VECTOR), hpkvm_stale_vectors(self->core));
+
+	ASSERT_EQ(0, hpkvm_bind(self->vcpu, self->core, NULL));
+	EXPECT_EQ(0, hpkvm_stale_vectors(self->core));
+	EXPECT_EQ(UCALL_SYNC, run_to_ucall(self->vcpu));
+	EXPECT_TRUE(state_is(self->vcpu, KVM_HPKVM_MODE_PASSTHROUGH,
+			     KVM_HPKVM_REASON_NONE));
+	vcpu_ioctl(self->vcpu, KVM_GET_LAPIC, &lapic);
+	memcpy(&irr, lapic.regs + APIC_IRR, sizeof(irr));
+	EXPECT_EQ(0, irr);
+	EXPECT_EQ(0, hpkvm_unbind(self->vcpu));
+	EXPECT_STREQ("works", hpkvm_check_core(self->core));
 }
 
 /* Whoever moves the thread away gets a guest that still works. */

@@ -19,6 +19,7 @@
 #include "hpkvm_harness.h"
 
 #define EDU_RAISE	0x60
+#define EDU_ACK		0x64
 #define PCI_COMMAND	4
 #define PCI_MASTER	0x4
 
@@ -27,15 +28,23 @@
 #define VECTOR		0x51
 #define OTHER_VECTOR	0x93
 #define NR_IRQS		500
+#define NR_CALLS	1000
 #define WAIT_US		10000000
 #define SETTLE_US	2000
 
 static uint64_t hits[256];
 
+/*
+ * Guests may use them, Linux doesn't: what the device sends to a core after its
+ * release stays in the IRR.  None of an exception with an error code.
+ */
+static const uint8_t low_vectors[] = { 20, 22, 23, 24 };
+
 enum request {
 	COUNT_EXITS,
 	LOOK_AT_LAPIC,
 	UNBIND,
+	BIND,
 };
 
 struct machine {
@@ -43,7 +52,12 @@ struct machine {
 	struct kvm_vcpu *vcpu;
 	uint32_t core;
 	pthread_t thread;
+	int device;
+	int eventfd;		/* -1: closed */
+	bool has_msi;
+	bool bound;
 	uint32_t *raise;
+	uint32_t *ack;
 	enum request request;
 	unsigned int served;
 	uint64_t exits;
@@ -115,26 +129,51 @@ static void *map_registers(int device)
 	return regs;
 }
 
-/* One eventfd is all that VFIO and KVM share. */
-static void connect_interrupt(struct kvm_vm *vm, int device)
+/* KVM's end of the eventfd.  Fails for one that it has already. */
+static int set_irqfd(struct machine *m, uint32_t flags)
+{
+	struct kvm_irqfd irqfd = {
+		.gsi = GSI,
+		.fd = m->eventfd,
+		.flags = flags,
+	};
+
+	return __vm_ioctl(m->vm, KVM_IRQFD, &irqfd);
+}
+
+/* VFIO's end: the eventfd for its MSI, or, without one, no MSI. */
+static void set_trigger(struct machine *m, bool on)
 {
 	char buffer[sizeof(struct vfio_irq_set) + sizeof(int)];
 	struct vfio_irq_set *set = (struct vfio_irq_set *)buffer;
-	struct kvm_irqfd irqfd = {
-		.gsi = GSI,
-		.fd = eventfd(0, EFD_CLOEXEC),
-	};
 
-	vm_ioctl(vm, KVM_IRQFD, &irqfd);
 	*set = (struct vfio_irq_set) {
-		.argsz = sizeof(buffer),
-		.flags = VFIO_IRQ_SET_DATA_EVENTFD | VFIO_IRQ_SET_ACTION_TRIGGER,
+		.argsz = on ? sizeof(buffer) : sizeof(*set),
+		.flags = VFIO_IRQ_SET_ACTION_TRIGGER |
+			 (on ? VFIO_IRQ_SET_DATA_EVENTFD :
+			       VFIO_IRQ_SET_DATA_NONE),
 		.index = VFIO_PCI_MSI_IRQ_INDEX,
-		.count = 1,
+		.count = on,
 	};
-	memcpy(set->data, &irqfd.fd, sizeof(int));
-	TEST_ASSERT(!ioctl(device, VFIO_DEVICE_SET_IRQS, set),
-		    "No MSI: %d", errno);
+	memcpy(set->data, &m->eventfd, sizeof(int));
+	TEST_ASSERT(!ioctl(m->device, VFIO_DEVICE_SET_IRQS, set),
+		    "MSI on %d: %d", on, errno);
+	m->has_msi = on;
+}
+
+/* One eventfd is all that VFIO and KVM share. */
+static void connect_interrupt(struct machine *m)
+{
+	m->eventfd = eventfd(0, EFD_CLOEXEC);
+	TEST_ASSERT(!set_irqfd(m, 0), "No irqfd: %d", errno);
+	set_trigger(m, true);
+}
+
+static void close_eventfd(struct machine *m)
+{
+	if (m->eventfd >= 0)
+		close(m->eventfd);
+	m->eventfd = -1;
 }
 
 /* What the guest would have written into the device's MSI capability. */
@@ -196,6 +235,10 @@ static void *run(void *arg)
 		case UNBIND:
 			TEST_ASSERT(!hpkvm_unbind(m->vcpu), "Can't unbind");
 			break;
+		case BIND:
+			TEST_ASSERT(!hpkvm_bind(m->vcpu, m->core, NULL),
+				    "Can't bind again");
+			break;
 		}
 		WRITE_ONCE(m->served, m->served + 1);
 	}
@@ -203,14 +246,22 @@ static void *run(void *arg)
 }
 
 /* Done once by the vCPU's thread, between two times in the guest. */
-static void ask(struct machine *m, enum request request)
+static void ask_and_wait(struct machine *m, enum request request,
+			 unsigned int us)
 {
 	unsigned int before = READ_ONCE(m->served);
 
 	m->request = request;
 	pthread_kill(m->thread, SIGUSR1);
-	while (READ_ONCE(m->served) == before)
-		usleep(SETTLE_US);
+	while (READ_ONCE(m->served) == before) {
+		if (us)
+			usleep(us);
+	}
+}
+
+static void ask(struct machine *m, enum request request)
+{
+	ask_and_wait(m, request, SETTLE_US);
 }
 
 /* ---- What the tests look at ---- */
@@ -260,7 +311,7 @@ FIXTURE_SETUP(vfio)
 {
 	struct machine *m = &self->m;
 	const char *address = getenv("HPKVM_EDU");
-	int device;
+	uint8_t *registers;
 
 	if (!hpkvm_supported())
 		SKIP(return, "this kernel or host has no KVM_CAP_X86_HPKVM");
@@ -276,15 +327,20 @@ FIXTURE_SETUP(vfio)
 	vm_vcpu_add(m->vm, 1, guest_code);
 	for (int v = 32; v < ARRAY_SIZE(hits); v++)
 		vm_install_exception_handler(m->vm, v, count);
+	for (int i = 0; i < ARRAY_SIZE(low_vectors); i++)
+		vm_install_exception_handler(m->vm, low_vectors[i], count);
 
-	device = open_device(address);
-	m->raise = map_registers(device) + EDU_RAISE;
+	m->device = open_device(address);
+	registers = map_registers(m->device);
+	m->raise = (uint32_t *)(registers + EDU_RAISE);
+	m->ack = (uint32_t *)(registers + EDU_ACK);
 	route(m->vm, 0, VECTOR);
-	connect_interrupt(m->vm, device);
+	connect_interrupt(m);
 
 	running = m->vcpu->run;
 	signal(SIGUSR1, on_signal);
 	ASSERT_EQ(0, pthread_create(&m->thread, NULL, run, m));
+	m->bound = true;
 	ASSERT_EQ(KVM_HPKVM_IRQ_MODE_DIRECT,
 		  wait_mode(m, KVM_HPKVM_IRQ_MODE_DIRECT).mode);
 }
@@ -397,6 +453,138 @@ TEST_F(vfio, what_is_not_direct)
 		route(m->vm, 0, VECTOR);
 		EXPECT_EQ(KVM_HPKVM_IRQ_MODE_DIRECT, get_irq(m).mode);
 	}
+	EXPECT_EQ(1, raise_one(m));
+}
+
+/* What the device sends now must not reach a core that is the host's. */
+static void raise_at_nobody(struct machine *m)
+{
+	if (m->has_msi)
+		WRITE_ONCE(*m->raise, 1);
+	usleep(SETTLE_US);
+	TEST_ASSERT(!hpkvm_stale_vectors(m->core),
+		    "It still interrupts the core, with one of vectors %#x",
+		    hpkvm_stale_vectors(m->core));
+}
+
+static void unbind(struct machine *m)
+{
+	ask(m, UNBIND);
+	m->bound = false;
+	raise_at_nobody(m);
+}
+
+static void bind_again(struct machine *m)
+{
+	ask(m, BIND);
+	m->bound = true;
+}
+
+/*
+ * KVM takes an irqfd whose eventfd was closed apart in a work item of the CPU
+ * that closed it, which has to wait for a real-time task there.
+ */
+static void close_and_unbind_at_once(struct machine *m)
+{
+	struct sched_param fifo = { .sched_priority = 1 }, none = {};
+
+	TEST_ASSERT(!sched_setscheduler(0, SCHED_FIFO, &fifo),
+		    "Can't be a real-time task: %d", errno);
+	close_eventfd(m);
+	ask_and_wait(m, UNBIND, 0);
+	m->bound = false;
+	WRITE_ONCE(*m->raise, 1);
+	TEST_ASSERT(!hpkvm_stale_vectors(m->core),
+		    "It still interrupts the core");
+	TEST_ASSERT(!sched_setscheduler(0, SCHED_OTHER, &none),
+		    "Can't be an ordinary task: %d", errno);
+}
+
+TEST_F(vfio, closed_then_unbound)
+{
+	struct machine *m = &self->m;
+
+	hpkvm_pin(m->core != 1);
+	for (int i = 0; i < 10; i++) {
+		route(m->vm, 0, low_vectors[i % ARRAY_SIZE(low_vectors)]);
+		ASSERT_EQ(KVM_HPKVM_IRQ_MODE_DIRECT,
+			  wait_mode(m, KVM_HPKVM_IRQ_MODE_DIRECT).mode);
+		close_and_unbind_at_once(m);
+
+		bind_again(m);
+		connect_interrupt(m);
+	}
+	route(m->vm, 0, VECTOR);
+	ASSERT_EQ(KVM_HPKVM_IRQ_MODE_DIRECT,
+		  wait_mode(m, KVM_HPKVM_IRQ_MODE_DIRECT).mode);
+	EXPECT_EQ(1, raise_one(m));
+}
+
+static void any_call(struct machine *m, uint64_t *random)
+{
+	switch (hpkvm_random(random) % 9) {
+	case 0:
+		close_eventfd(m);
+		break;
+	case 1:
+		close_eventfd(m);
+		connect_interrupt(m);
+		break;
+	case 2:
+		set_irqfd(m, KVM_IRQFD_FLAG_DEASSIGN);
+		break;
+	case 3:
+		set_irqfd(m, 0);
+		break;
+	case 4:
+		/* Its pin would interrupt, too. */
+		WRITE_ONCE(*m->ack, ~0);
+		if (m->has_msi)
+			set_trigger(m, false);
+		break;
+	case 5:
+		if (m->eventfd >= 0)
+			set_trigger(m, true);
+		break;
+	case 6:
+		route(m->vm, 0, low_vectors[hpkvm_random(random) %
+					    ARRAY_SIZE(low_vectors)]);
+		break;
+	case 7:
+		if (m->bound)
+			ask(m, LOOK_AT_LAPIC);
+		break;
+	case 8:
+		if (m->bound)
+			unbind(m);
+		else
+			bind_again(m);
+		break;
+	}
+	if (m->has_msi)
+		WRITE_ONCE(*m->raise, 1);
+}
+
+/* A VMM may close, disconnect and unbind in any order. */
+TEST_F_TIMEOUT(vfio, any_order, 7200)
+{
+	uint64_t random = hpkvm_setting("HPKVM_SEED", 1);
+	int calls = hpkvm_setting("HPKVM_CALLS", NR_CALLS);
+	struct machine *m = &self->m;
+
+	for (int i = 0; i < calls; i++) {
+		any_call(m, &random);
+		if (!m->bound)
+			raise_at_nobody(m);
+	}
+	if (!m->bound)
+		bind_again(m);
+	close_eventfd(m);
+	connect_interrupt(m);
+	route(m->vm, 0, VECTOR);
+	EXPECT_EQ(KVM_HPKVM_IRQ_MODE_DIRECT,
+		  wait_mode(m, KVM_HPKVM_IRQ_MODE_DIRECT).mode);
+	usleep(SETTLE_US);
 	EXPECT_EQ(1, raise_one(m));
 }
 

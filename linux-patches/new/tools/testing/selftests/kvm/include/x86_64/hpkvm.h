@@ -108,6 +108,16 @@ void hpkvm_pin(uint32_t cpu);
 /* Is @cpu in the list (such as "1,4-7") that @path holds? */
 bool hpkvm_cpu_in_list(const char *path, uint32_t cpu);
 
+/* Read or write an MSR of @cpu; fails the test if the kernel won't. */
+uint64_t hpkvm_read_msr(uint32_t cpu, uint32_t msr);
+void hpkvm_write_msr(uint32_t cpu, uint32_t msr, uint64_t value);
+
+/*
+ * Vectors 16 to 31 in @cpu's IRR, as bits: Linux never lets them in, so that
+ * one stays there until a lease.
+ */
+uint32_t hpkvm_stale_vectors(uint32_t cpu);
+
 /* Take @cpu offline or online.  Returns whether the kernel let it. */
 bool hpkvm_set_online(uint32_t cpu, bool online);
 

@@ -15,6 +15,7 @@
 #include <sys/syscall.h>
 #include <time.h>
 
+#include "apic.h"
 #include "hpkvm.h"
 
 /* Far longer than any check takes; emulated hosts are slow. */
@@ -43,6 +44,42 @@ bool hpkvm_cpu_in_list(const char *path, uint32_t cpu)
 	}
 	fclose(f);
 	return found;
+}
+
+static int open_msrs(uint32_t cpu)
+{
+	char path[64];
+	int fd;
+
+	snprintf(path, sizeof(path), "/dev/cpu/%u/msr", cpu);
+	fd = open(path, O_RDWR);
+	TEST_ASSERT(fd >= 0, "Can't open %s: %d", path, errno);
+	return fd;
+}
+
+uint64_t hpkvm_read_msr(uint32_t cpu, uint32_t msr)
+{
+	int fd = open_msrs(cpu);
+	uint64_t value;
+
+	TEST_ASSERT(pread(fd, &value, sizeof(value), msr) == sizeof(value),
+		    "Can't read MSR %#x: %d", msr, errno);
+	close(fd);
+	return value;
+}
+
+void hpkvm_write_msr(uint32_t cpu, uint32_t msr, uint64_t value)
+{
+	int fd = open_msrs(cpu);
+
+	TEST_ASSERT(pwrite(fd, &value, sizeof(value), msr) == sizeof(value),
+		    "Can't write MSR %#x: %d", msr, errno);
+	close(fd);
+}
+
+uint32_t hpkvm_stale_vectors(uint32_t cpu)
+{
+	return hpkvm_read_msr(cpu, APIC_BASE_MSR + (APIC_IRR >> 4));
 }
 
 bool hpkvm_set_online(uint32_t cpu, bool online)
