@@ -88,6 +88,19 @@ static int choose_core(HPKVMState *s, CPUState *cpu)
     return core ? core->host_cpu : -1;
 }
 
+/* Of the calling thread; a policy that is set later is not seen */
+static void warn_if_real_time(void)
+{
+    switch (sched_getscheduler(0) & ~SCHED_RESET_ON_FORK) {
+    case SCHED_FIFO:
+    case SCHED_RR:
+    case SCHED_DEADLINE:
+        warn_report_once("hpkvm: a vCPU's thread is a real-time task, which "
+                         "does nothing for a vCPU that owns a core: the host "
+                         "runs nothing else there (libvirt: <vcpusched>)");
+    }
+}
+
 /* Try to bind; in the vCPU's own thread, as the kernel moves the caller */
 static void bind_vcpu(CPUState *cpu, run_on_cpu_data data)
 {
@@ -123,6 +136,7 @@ static void bind_vcpu(CPUState *cpu, run_on_cpu_data data)
     if (ret == 0) {
         a->bound = true;
         a->reason = HPKVM_REASON_NONE;
+        warn_if_real_time();
         return;
     }
 
