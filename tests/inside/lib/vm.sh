@@ -7,6 +7,7 @@
 # Variables that may be set before vm_start:
 #   VM_CPU    CPU model                      (host)
 #   VM_SMP    number of vCPUs                (2)
+#   VM_MEM    memory in MB                   (192)
 #   VM_KERNEL guest kernel                   ($GUEST_KERNEL)
 #   VM_INITRD guest initramfs                ($FILES/linux.cpio.zst)
 #   VM_ARGS   further arguments for QEMU     (none)
@@ -31,7 +32,7 @@ vm_start() {
 	qemu-system-x86_64 -name "$_name,debug-threads=on" \
 		-nodefaults -display none -machine q35 \
 		-accel "$_accel" -cpu "${VM_CPU:-host}" \
-		-smp "${VM_SMP:-2}" -m 192 \
+		-smp "${VM_SMP:-2}" -m "${VM_MEM:-192}" \
 		-serial "file:$_dir/serial" -qmp "pipe:$_dir/qmp" \
 		-kernel "${VM_KERNEL:-$GUEST_KERNEL}" \
 		-initrd "${VM_INITRD:-$FILES/linux.cpio.zst}" \

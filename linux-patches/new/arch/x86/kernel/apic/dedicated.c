@@ -363,10 +363,13 @@ static int dedicated_close_apic(void)
 	d->host_vector_caught = false;
 	load_dedicated_idt();
 	dedicated_cpu_set_gate(DEDICATED_GATE_SHUT);
-	/* From here on an NMI lowers the gate; one that came before did not. */
-	d->gated = true;
-	if (d->raised) {
-		d->ajar = true;
+	/*
+	 * From here on an NMI lowers the gate; one that came before did not.  The
+	 * compiler must not look at raised first.
+	 */
+	WRITE_ONCE(d->gated, true);
+	if (READ_ONCE(d->raised)) {
+		WRITE_ONCE(d->ajar, true);
 		dedicated_cpu_set_gate(DEDICATED_GATE_AJAR);
 	}
 	return 0;
@@ -382,7 +385,7 @@ static void dedicated_open_apic(void *unused)
 	native_apic_msr_write(APIC_LVTT, APIC_LVT_MASKED | LOCAL_TIMER_VECTOR);
 	native_apic_msr_write(APIC_TMICT, 0);
 	dedicated_cpu_drain(discard_irr, discard_isr);
-	d->gated = false;
+	WRITE_ONCE(d->gated, false);
 	load_current_idt();
 	/* The guest's illegal vectors.  A write latches, a second one clears. */
 	native_apic_msr_write(APIC_ESR, 0);
@@ -432,7 +435,7 @@ void dedicated_cpu_drain(u32 *irr, u32 *isr)
 	dedicated_drain_irr();
 	load_dedicated_idt();
 
-	if (d->raised && !d->host_vector_caught)
+	if (READ_ONCE(d->raised) && !d->host_vector_caught)
 		__clear_bit(DEDICATED_HOST_VECTOR, drained);
 	d->host_vector_caught = false;
 	/* The host's vector was drained too, but its work still waits. */

@@ -83,7 +83,7 @@ static void dedicated_set_aside(struct dedicated_cpu *d)
  */
 static void dedicated_raise(struct dedicated_cpu *d)
 {
-	if (d->gated) {
+	if (READ_ONCE(d->gated)) {
 		/* No other CPU sends the host vector to a guest. */
 		bool caught = !READ_ONCE(d->raised) &&
 			      dedicated_apic_test(APIC_IRR, DEDICATED_HOST_VECTOR);
@@ -302,7 +302,7 @@ DEFINE_IDTENTRY_SYSVEC(sysvec_dedicated_cpu)
 	struct pt_regs *old_regs;
 
 	apic_eoi();
-	if (!d->raised || d->host_vector_caught) {
+	if (!READ_ONCE(d->raised) || d->host_vector_caught) {
 		__set_bit(DEDICATED_HOST_VECTOR, d->captured);
 		d->host_vector_caught = false;
 	}
@@ -412,7 +412,7 @@ bool dedicated_cpu_may_enter(void)
 	if (likely(!READ_ONCE(d->deferred) && !READ_ONCE(d->raised)))
 		return true;
 	/* Do not wait for an NMI that may still be on its way. */
-	if (!d->raised)
+	if (!READ_ONCE(d->raised))
 		dedicated_raise(d);
 	return false;
 }
