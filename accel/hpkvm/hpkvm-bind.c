@@ -220,13 +220,10 @@ static bool all_bound(void)
     return true;
 }
 
-/* With cpus= a pin says nothing, and the timer never runs */
 static void watch_pins(HPKVMState *s)
 {
-    if (!s->nr_cores) {
-        timer_mod(s->pin_timer, qemu_clock_get_ms(QEMU_CLOCK_REALTIME) +
-                                HPKVM_PIN_POLL_MS);
-    }
+    timer_mod(s->pin_timer, qemu_clock_get_ms(QEMU_CLOCK_REALTIME) +
+                            HPKVM_PIN_POLL_MS);
 }
 
 static bool was_pinned(CPUState *cpu)
@@ -245,6 +242,34 @@ static bool waits_for_core(CPUState *cpu)
 {
     return cpu->created && !cpu->accel->bound &&
            cpu->accel->reason == HPKVM_REASON_CPU_LEASED;
+}
+
+/*
+ * A thread whose cpuset changes, be it because another CPU goes off line, gets
+ * all CPUs of the set.  With cpus= nobody else pins it to its core again.
+ */
+static bool lost_pin(CPUState *cpu)
+{
+    struct kvm_hpkvm_state state = {};
+
+    return cpu->created && cpu->accel->bound &&
+           kvm_vcpu_ioctl(cpu, KVM_HPKVM_GET_STATE, &state) == 0 &&
+           state.mode == KVM_HPKVM_MODE_EMULATED &&
+           state.reason == KVM_HPKVM_REASON_WRONG_CPU;
+}
+
+/* With cpus= a pin of the user's says nothing */
+static bool has_to_leave(HPKVMState *s, CPUState *cpu)
+{
+    return s->nr_cores ? lost_pin(cpu) : was_pinned(cpu) && cpu->accel->bound;
+}
+
+static bool has_to_bind(HPKVMState *s, CPUState *cpu, bool left)
+{
+    if (s->nr_cores) {
+        return left && cpu->created && !cpu->accel->bound;
+    }
+    return was_pinned(cpu) || (left && waits_for_core(cpu));
 }
 
 static void unbind_vcpu(CPUState *cpu, run_on_cpu_data data)
@@ -268,13 +293,13 @@ static void pin_timer_cb(void *opaque)
     }
     /* first all leave, so that two can change places */
     CPU_FOREACH(cpu) {
-        if (was_pinned(cpu) && cpu->accel->bound) {
+        if (has_to_leave(s, cpu)) {
             run_on_cpu(cpu, unbind_vcpu, RUN_ON_CPU_NULL);
             left = true;
         }
     }
     CPU_FOREACH(cpu) {
-        if (was_pinned(cpu) || (left && waits_for_core(cpu))) {
+        if (has_to_bind(s, cpu, left)) {
             trace_hpkvm_pinned(cpu->cpu_index, pinned_to(cpu->thread_id));
             run_on_cpu(cpu, bind_vcpu, RUN_ON_CPU_HOST_PTR(s));
         }

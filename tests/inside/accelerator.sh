@@ -2,7 +2,8 @@
 #
 # Runs inside the emulated host: what the accelerator does that a fake KVM
 # cannot show.  Cores by pinning, refusals by the kernel, a vCPU that is
-# plugged, statistics, and a guest that migrates between hpkvm and kvm.
+# plugged, statistics, a guest that migrates between hpkvm and kvm, and pins that
+# a cpuset takes away.
 
 . /host/tests/inside/lib/tap.sh
 . /host/tests/inside/lib/vm.sh
@@ -93,6 +94,45 @@ ok "migrate: the guest moves on" vm_moves_on home 60
 ok "migrate: its vCPUs are in passthrough" vm_dedicated home 2
 vm_kill home
 rm -f /tmp/to-kvm /tmp/to-hpkvm
+
+# Whatever changes the cpuset of a cgroup, its threads get all CPUs of it.
+pinned_again() {	# name
+	for _cpu in 0 1; do
+		sed -n 's/^Cpus_allowed_list:\t//p' \
+			"/proc/$(vcpu_tid "$1" $_cpu)/status"
+	done | sort | tr '\n' ' ' >/tmp/pins
+	cat /tmp/pins
+	[ "$(cat /tmp/pins)" = '2 3 ' ]
+}
+
+offline_and_online() {	# CPU
+	echo 0 >"/sys/devices/system/cpu/cpu$1/online" &&
+		echo 1 >"/sys/devices/system/cpu/cpu$1/online"
+}
+
+pins_are_lost_by() {	# what, command
+	_what=$1
+	shift
+	ok "cpuset: $_what" "$@"
+	ok "cpuset: both threads are pinned again" within 10 pinned_again set
+	ok "cpuset: both vCPUs are in passthrough" vm_dedicated set 2
+	ok "cpuset: the guest moves on" vm_moves_on set 60
+}
+
+set_cpus() { echo "$1" >$SET/cpuset.cpus; }	# list
+
+VM_ARGS=
+SET=/sys/fs/cgroup/machine
+echo +cpuset >/sys/fs/cgroup/cgroup.subtree_control
+mkdir $SET
+vm_start set hpkvm,cpus=2-3 forever
+ok "cpuset: the guest boots" vm_wait_for set $BOOT 'guest: start'
+vm_pid set >$SET/cgroup.procs
+pins_are_lost_by "another CPU goes off line and comes back" \
+	offline_and_online 1
+pins_are_lost_by "the set gets smaller" set_cpus 0,2-3
+pins_are_lost_by "the set gets larger" set_cpus 0-3
+vm_kill set
 
 # A vCPU that is plugged takes the core that is left, and gives it back.
 VM_ARGS=

@@ -57,7 +57,8 @@ DEFINE_PER_CPU(unsigned long[BITS_TO_LONGS(NR_VECTORS)], dedicated_drained);
 
 /*
  * Local sources that would look like the guest's interrupts: masked while
- * leased.  Not LVTT, which the guest owns, nor what delivers NMIs.
+ * leased.  Not LVTT, which the guest owns, nor what does not reach the guest:
+ * NMIs, and the SMIs that firmware has thermal and error events raise.
  */
 static const u16 dedicated_lvts[] = {
 	APIC_LVTTHMR, APIC_LVTERR, APIC_LVT0, APIC_LVTCMCI,
@@ -226,6 +227,12 @@ static int dedicated_wait_for_last_ipis(void)
 	return -EBUSY;
 }
 
+static bool dedicated_lvt_is_maskable(u64 lvt)
+{
+	return (lvt & APIC_MODE_MASK) == APIC_DM_FIXED ||
+	       (lvt & APIC_MODE_MASK) == APIC_DM_EXTINT;
+}
+
 static void dedicated_mask_lvts(void)
 {
 	unsigned int i;
@@ -235,8 +242,7 @@ static void dedicated_mask_lvts(void)
 		u32 msr = APIC_BASE_MSR + (dedicated_lvts[i] >> 4);
 
 		/* Not every local APIC has every entry. */
-		if (rdmsrl_safe(msr, &lvt) ||
-		    (lvt & APIC_MODE_MASK) == APIC_DM_NMI)
+		if (rdmsrl_safe(msr, &lvt) || !dedicated_lvt_is_maskable(lvt))
 			lvt = APIC_LVT_MASKED;
 		this_cpu_write(saved_lvts[i], lvt);
 		if (!(lvt & APIC_LVT_MASKED))

@@ -25,6 +25,8 @@
 #define NR_READS	1000
 #define NR_MOVED_BINDS	200
 #define STALE_VECTOR	20
+#define APIC_LVTTHMR	0x330
+#define LVT_VECTOR	0xfa	/* Linux's own for thermal events */
 #define NR_WAKEUPS	50000
 #define NR_GROUP_CYCLES	1000
 #define MAX_PAUSE	8000
@@ -366,6 +368,33 @@ TEST_F(lease, stale_vector_is_drained)
 	EXPECT_EQ(0, irr);
 	EXPECT_EQ(0, hpkvm_unbind(self->vcpu));
 	EXPECT_STREQ("works", hpkvm_check_core(self->core));
+}
+
+/* What interrupts is masked meanwhile; what firmware asked for is not. */
+TEST_F(lease, local_vectors)
+{
+	static const struct {
+		uint32_t before, during;
+	} lvts[] = {
+		{ APIC_DM_FIXED | LVT_VECTOR,
+		  APIC_DM_FIXED | LVT_VECTOR | APIC_LVT_MASKED },
+		{ APIC_DM_FIXED | LVT_VECTOR | APIC_LVT_MASKED,
+		  APIC_DM_FIXED | LVT_VECTOR | APIC_LVT_MASKED },
+		{ APIC_DM_SMI, APIC_DM_SMI },
+		{ APIC_DM_NMI, APIC_DM_NMI },
+	};
+	uint32_t msr = APIC_BASE_MSR + (APIC_LVTTHMR >> 4);
+	uint64_t saved = hpkvm_read_msr(self->core, msr);
+	int i;
+
+	for (i = 0; i < ARRAY_SIZE(lvts); i++) {
+		hpkvm_write_msr(self->core, msr, lvts[i].before);
+		ASSERT_EQ(0, hpkvm_bind(self->vcpu, self->core, NULL));
+		EXPECT_EQ(lvts[i].during, hpkvm_read_msr(self->core, msr));
+		ASSERT_EQ(0, hpkvm_unbind(self->vcpu));
+		EXPECT_EQ(lvts[i].before, hpkvm_read_msr(self->core, msr));
+	}
+	hpkvm_write_msr(self->core, msr, saved);
 }
 
 /* Whoever moves the thread away gets a guest that still works. */
