@@ -184,6 +184,15 @@ static inline void kvm_hpkvm_irq_add(struct kvm_kernel_irqfd *irqfd)
 		__kvm_hpkvm_irq_add(irqfd);
 }
 
+/*
+ * The two do not meet, and the device's may be gone at any time.  Stock KVM does
+ * not look at it then.
+ */
+static inline void kvm_hpkvm_irq_refuse(struct kvm_kernel_irqfd *irqfd)
+{
+	irqfd->producer = NULL;
+}
+
 /* Not a matter of kvm_hpkvm_key: the irqfd itself knows. */
 static inline void kvm_hpkvm_irq_del(struct kvm_kernel_irqfd *irqfd)
 {
@@ -213,6 +222,7 @@ static inline bool kvm_hpkvm_tsc_direct(struct kvm *kvm, u64 tsc) { return false
 static inline bool kvm_hpkvm_vm(struct kvm *kvm) { return false; }
 static inline bool kvm_hpkvm_can_bypass(void) { return false; }
 static inline void kvm_hpkvm_irq_add(struct kvm_kernel_irqfd *irqfd) { }
+static inline void kvm_hpkvm_irq_refuse(struct kvm_kernel_irqfd *irqfd) { }
 static inline void kvm_hpkvm_irq_del(struct kvm_kernel_irqfd *irqfd) { }
 
 static inline bool kvm_hpkvm_irq_route(struct kvm *kvm, unsigned int host_irq)
