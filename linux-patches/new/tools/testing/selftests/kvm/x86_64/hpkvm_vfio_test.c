@@ -246,12 +246,12 @@ static void *run(void *arg)
 }
 
 /* Done once by the vCPU's thread, between two times in the guest. */
-static void ask_and_wait(struct machine *m, enum request request,
+static void ask_and_wait(struct machine *m, enum request what,
 			 unsigned int us)
 {
 	unsigned int before = READ_ONCE(m->served);
 
-	m->request = request;
+	m->request = what;
 	pthread_kill(m->thread, SIGUSR1);
 	while (READ_ONCE(m->served) == before) {
 		if (us)
@@ -259,9 +259,9 @@ static void ask_and_wait(struct machine *m, enum request request,
 	}
 }
 
-static void ask(struct machine *m, enum request request)
+static void ask(struct machine *m, enum request what)
 {
-	ask_and_wait(m, request, SETTLE_US);
+	ask_and_wait(m, what, SETTLE_US);
 }
 
 /* ---- What the tests look at ---- */
