@@ -311,9 +311,10 @@ another_rate() {	# accelerator, interrupts
 	ok "$_title: the guest starts" vm_wait_for src 90 '^micro: halt-wake'
 	ok "$_title: its vCPU is in passthrough" vm_dedicated src 1
 	ok "$_title: exits are counted" count_exits src
-	# Of twice that many that fired; the host may have had something to do.
+	# Of twice that many that fired; the host may have had something to do,
+	# too, for as long as the window is open.
 	ok "$_title: firing does not exit" test "$(exits_of \
-		"$INTERRUPT_EXITS|$HALT_EXITS|$KICK_EXITS")" -lt $((TIMES / 10))
+		"$INTERRUPT_EXITS|$HALT_EXITS|$KICK_EXITS")" -lt $((TIMES / 4))
 	vm_kill src
 }
 
