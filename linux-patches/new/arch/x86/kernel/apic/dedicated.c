@@ -331,8 +331,9 @@ static void dedicated_drain_irr(void)
 
 /*
  * What no host handler will ever take must not be the next guest's.  An NMI may
- * raise the host vector meanwhile, which is drained with the rest: its work
- * still waits then.
+ * raise the host vector meanwhile, which is drained with the rest.  Work whose
+ * NMI is still on its way is for that to raise: the vector without @raised would
+ * be taken for the guest's.
  */
 static void dedicated_drain_stale(struct dedicated_cpu *d)
 {
@@ -340,7 +341,7 @@ static void dedicated_drain_stale(struct dedicated_cpu *d)
 	bitmap_zero(this_cpu_ptr(dedicated_drained), NR_VECTORS);
 	load_current_idt();
 	dedicated_cpu_set_gate(DEDICATED_GATE_HOST);
-	if (READ_ONCE(d->deferred))
+	if (READ_ONCE(d->raised))
 		native_apic_msr_write(APIC_SELF_IPI, DEDICATED_HOST_VECTOR);
 }
 
