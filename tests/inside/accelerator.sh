@@ -10,21 +10,13 @@
 
 BOOT=120
 
-# vcpu_tid NAME N: the thread of vCPU N.
-vcpu_tid() {
-	for _task in /proc/"$(vm_pid "$1")"/task/*; do
-		[ "$(cat "$_task/comm" 2>/dev/null)" = "CPU $2/KVM" ] &&
-			echo "${_task##*/}"
-	done
-}
-
 # libvirt: "-accel kvm", paused; pin the threads; continue.
 export QEMU_HPKVM=fallback=off
 VM_ARGS=-S
 vm_start pinned kvm forever
 ok "pinned: nothing is bound before the start" vm_dedicated pinned 0
-ok "pinned: vCPU 0 gets a mask" taskset -p 8 "$(vcpu_tid pinned 0)"
-ok "pinned: vCPU 1 gets a mask" taskset -p 4 "$(vcpu_tid pinned 1)"
+ok "pinned: vCPU 0 gets a mask" taskset -p 8 "$(vm_vcpu_tid pinned 0)"
+ok "pinned: vCPU 1 gets a mask" taskset -p 4 "$(vm_vcpu_tid pinned 1)"
 vm_ask pinned '{"execute":"cont"}' >/dev/null
 unset QEMU_HPKVM
 ok "pinned: the guest boots" vm_wait_for pinned $BOOT 'guest: start'
@@ -39,9 +31,9 @@ swapped() {
 		vm_dedicated pinned 2
 }
 
-ok "pinned: vCPU 0 gets another mask" taskset -p 4 "$(vcpu_tid pinned 0)"
+ok "pinned: vCPU 0 gets another mask" taskset -p 4 "$(vm_vcpu_tid pinned 0)"
 sleep 2
-ok "pinned: vCPU 1 gets another mask" taskset -p 8 "$(vcpu_tid pinned 1)"
+ok "pinned: vCPU 1 gets another mask" taskset -p 8 "$(vm_vcpu_tid pinned 1)"
 ok "pinned: they have changed places" within 20 swapped
 ok "pinned: the guest moves on there" vm_moves_on pinned 60
 
@@ -99,7 +91,7 @@ rm -f /tmp/to-kvm /tmp/to-hpkvm
 pinned_again() {	# name
 	for _cpu in 0 1; do
 		sed -n 's/^Cpus_allowed_list:\t//p' \
-			"/proc/$(vcpu_tid "$1" $_cpu)/status"
+			"/proc/$(vm_vcpu_tid "$1" $_cpu)/status"
 	done | sort | tr '\n' ' ' >/tmp/pins
 	cat /tmp/pins
 	[ "$(cat /tmp/pins)" = '2 3 ' ]

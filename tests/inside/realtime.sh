@@ -16,11 +16,7 @@
 SOON=5
 NEVER=60
 
-vcpu_threads() {	# name
-	for _task in /proc/"$(vm_pid "$1")"/task/*; do
-		grep -q '^CPU [0-9]*/KVM' "$_task/comm" && echo "${_task##*/}"
-	done
-}
+vcpu_threads() { vm_vcpu_tid "$1" 0; vm_vcpu_tid "$1" 1; }	# name
 
 has_threads() { [ "$(vcpu_threads "$1" | wc -l)" -eq 2 ]; }	# name
 

@@ -62,6 +62,14 @@ _vm_fd() {
 
 vm_pid() { cat "$VM_DIR/$1/pid"; }
 
+# vm_vcpu_tid NAME N: the thread of vCPU N.
+vm_vcpu_tid() {
+	for _task in /proc/"$(vm_pid "$1")"/task/*; do
+		[ "$(cat "$_task/comm" 2>/dev/null)" = "CPU $2/KVM" ] &&
+			echo "${_task##*/}"
+	done
+}
+
 vm_alive() {
 	grep -qs '^State:.[^Z]' "/proc/$(vm_pid "$1")/status"
 }

@@ -178,10 +178,10 @@ uint64_t hpkvm_setting(const char *name, uint64_t value)
 
 int hpkvm_count(int whole)
 {
-	const char *percent = getenv("HPKVM_PERCENT");
-	int count = percent ? whole * (int64_t)atoi(percent) / 100 : whole;
+	uint64_t percent = hpkvm_setting("HPKVM_PERCENT", 100);
+	int count = whole * percent / 100;
 
-	TEST_ASSERT(count >= 10, "HPKVM_PERCENT=%s of %d is less than 10",
+	TEST_ASSERT(count >= 10, "HPKVM_PERCENT=%lu of %d is less than 10",
 		    percent, whole);
 	return count;
 }
