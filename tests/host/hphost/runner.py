@@ -22,6 +22,9 @@ COMPLAINED = 125
 HOST_DIED = 126
 CANNOT_START = 127
 
+# Starts what is appended to the console of a run that was bad.
+VERDICT = 'hp-host: '
+
 POLL_SECONDS = 0.1
 GRACE_SECONDS = 20
 
@@ -54,6 +57,14 @@ def _read(path):
 
 def _say(text):
     print(f'hp-host: {text}', file=sys.stderr, flush=True)
+
+
+def _explain(run_dir, text, lines):
+    """Say why a run is bad, and write it under the host's own words."""
+    said = f'{text}\n' + ''.join(f'    {line}\n' for line in lines)
+    _say(said.rstrip())
+    with open(f'{run_dir}/console', 'a', encoding='utf-8') as console:
+        console.write(f'{VERDICT}{said}')
 
 
 def _populate(run_dir, options):
@@ -118,17 +129,15 @@ def _verdict(run_dir, in_time, limit, emulator_status):
     status_text = _read(f'{run_dir}/status').strip()
     bad = list(dict.fromkeys(verdict.complaints(console)))
     if bad:
-        _say('the kernel complained:')
-        for line in bad:
-            print(f'    {line}', file=sys.stderr)
+        _explain(run_dir, 'the kernel complained:', bad)
         return COMPLAINED
     if in_time and status_text:
         return int(status_text)
-    _say(f'the host ended ({_ending(emulator_status)}) before the command did; '
-         'its last words:' if in_time
-         else f'time limit of {limit} s reached; the last words of the host:')
-    for line in (_read(f'{run_dir}/emulator.log') + console).splitlines()[-10:]:
-        print(f'    {line}', file=sys.stderr)
+    _explain(run_dir,
+             f'the host ended ({_ending(emulator_status)}) before the command '
+             'did; its last words:' if in_time
+             else f'time limit of {limit} s reached; its last words:',
+             (_read(f'{run_dir}/emulator.log') + console).splitlines()[-10:])
     return HOST_DIED if in_time else TIME_LIMIT
 
 
