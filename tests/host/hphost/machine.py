@@ -19,7 +19,7 @@ IOMMU = {
     'none': [],
 }
 IOMMU_DEFAULT = 'intel'
-CPU_MODEL = 'EPYC,+x2apic'
+CPU_MODEL = 'EPYC,+x2apic,+vmcb-clean,+flushbyasid'
 # CPUs 0 and 1 keep house; the others are there to be dedicated.
 HOUSEKEEPING = 2
 # The host's clock is calibrated against emulated timers; on a busy machine the

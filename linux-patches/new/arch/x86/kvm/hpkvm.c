@@ -572,7 +572,12 @@ static void hpkvm_end_window(struct kvm_vcpu *vcpu, struct dedicated_cpu *d)
  * Called with interrupts disabled.  From here on an NMI makes the entry exit at
  * once: by itself (SVM: GIF is 0), or by stop_entry().
  *
- * Return: false if host work is in the way; the entry must be abandoned.
+ * Return: false if host work is in the way.  Then there is no entry, and what
+ * would have been injected is queued again.  Vendor code must leave all else
+ * that an entry uses up for the next one: requested TLB flushes, what it has to
+ * tell the processor, whether the VMCS is launched.  It makes the exit look
+ * harmless, takes the guest's state off the CPU as after any exit, and returns
+ * EXIT_FASTPATH_EXIT_HANDLED.
  */
 bool kvm_hpkvm_enter(struct kvm_vcpu *vcpu)
 {
@@ -585,6 +590,7 @@ bool kvm_hpkvm_enter(struct kvm_vcpu *vcpu)
 	    !dedicated_cpu_may_enter() || !hpkvm_flush_pending(vcpu, d)) {
 		++vcpu->stat.hpkvm_entry_aborts;
 		hpkvm_end_window(vcpu, d);
+		kvm_x86_call(cancel_injection)(vcpu);
 		return false;
 	}
 

@@ -111,43 +111,20 @@ static void svm_hpkvm_trap_hlt(struct kvm_vcpu *vcpu, bool trap)
 		svm_clr_intercept(to_svm(vcpu), INTERCEPT_HLT);
 }
 
-/*
- * Stock KVM goes on as if VMRUN had loaded the VMCB and flushed the TLB: it marks
- * all fields clean, and asks for no flush any more.  Have the next entry do both.
- */
-static void svm_hpkvm_keep_flushes(struct kvm_vcpu *vcpu)
-{
-	struct svm_cpu_data *sd = this_cpu_ptr(&svm_data);
-	struct vcpu_svm *svm = to_svm(vcpu);
-
-	/* The first of a generation of ASIDs flushes them all: begin a new one. */
-	if (svm->vmcb->control.tlb_ctl == TLB_CONTROL_FLUSH_ALL_ASID)
-		sd->next_asid = sd->max_asid + 1;
-	/* As on another CPU: all fields are dirty, and the ASID is a new one. */
-	svm->current_vmcb->cpu = -1;
-	/* An SEV guest's ASID never changes. */
-	kvm_make_request(KVM_REQ_TLB_FLUSH_CURRENT, vcpu);
-}
-
 /**
- * svm_hpkvm_cancel_entry - undo an entry after CLGI, before VMRUN
+ * svm_hpkvm_abandon_entry - there is no VMRUN, as kvm_hpkvm_enter() refused
  * @vcpu: the vCPU
  *
- * What would have been injected goes back the way it does when an exit
- * interrupts the injection.
+ * The exit looks like one that an NMI made just before the guest's first
+ * instruction: nobody does anything about it.
  */
-void svm_hpkvm_cancel_entry(struct kvm_vcpu *vcpu)
+void svm_hpkvm_abandon_entry(struct kvm_vcpu *vcpu)
 {
 	struct vmcb_control_area *control = &to_svm(vcpu)->vmcb->control;
 
-	svm_hpkvm_keep_flushes(vcpu);
-	/* What an NMI just before VMRUN would have made of it. */
 	control->exit_code = SVM_EXIT_NMI;
 	control->exit_info_1 = 0;
 	control->exit_info_2 = 0;
-	control->exit_int_info = control->event_inj;
-	control->exit_int_info_err = control->event_inj_err;
-	control->event_inj = 0;
 }
 
 static struct kvm_hpkvm_ops svm_hpkvm_ops = {

@@ -151,17 +151,16 @@ static void vmx_hpkvm_stop_entry(void)
 }
 
 /**
- * vmx_hpkvm_abandon_entry - undo an entry that kvm_hpkvm_enter() refused
+ * vmx_hpkvm_abandon_entry - there is no VM entry, as kvm_hpkvm_enter() refused
  * @vcpu: the vCPU
  *
- * What would have been injected is queued again, and the exit looks like one
- * that the preemption timer made: nobody does anything about it.
+ * The exit looks like one that the preemption timer made just before the
+ * guest's first instruction: nobody does anything about it.
  */
 void vmx_hpkvm_abandon_entry(struct kvm_vcpu *vcpu)
 {
 	struct vcpu_vmx *vmx = to_vmx(vcpu);
 
-	vmx_cancel_injection(vcpu);
 	vmx->fail = 0;
 	vmx->idt_vectoring_info = 0;
 	vmx->exit_reason.full = EXIT_REASON_PREEMPTION_TIMER;
