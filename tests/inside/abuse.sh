@@ -261,7 +261,7 @@ remapped() {	# name, reason
 	vm_says "$1" '"mode": "remapped"' | grep "\"reason\": \"$2\""
 }
 
-reason() { within 10 remapped "$@" || { vm_says "$1" .; return 1; }; }
+reason() { within 60 remapped "$@" || { vm_says "$1" .; return 1; }; }
 
 message "vector 5" vector vector=5
 message "vector 15" vector vector=15

@@ -90,7 +90,7 @@ info() { virsh qemu-monitor-command edge --hmp 'info hpkvm'; }
 # they end in a carriage return.
 has_lines() { [ "$(info 2>&1 | grep -c "$1")" -eq "$2" ]; }
 says() {
-	within 15 has_lines "$@" && return
+	within 60 has_lines "$@" && return
 	info
 	tail -n 5 $ROOT/var/log/libvirt/qemu/edge.log
 	return 1

@@ -75,7 +75,7 @@ cores_work "guest reboots and SIGTERM"
 
 begin suspend "suspend 2"
 ok "suspend: the host may not sleep meanwhile" host_may_not_sleep
-ok "suspend: the guest sleeps" vm_status suspend suspended 30
+ok "suspend: the guest sleeps" vm_status suspend suspended 60
 vm_ask suspend '{"execute":"system_wakeup"}' >/dev/null
 ok "suspend: it wakes up" vm_wait_for suspend 60 'guest: awake'
 ok "suspend: the guest makes progress" vm_moves_on suspend

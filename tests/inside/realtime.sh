@@ -21,7 +21,7 @@ vcpu_threads() { vm_vcpu_tid "$1" 0; vm_vcpu_tid "$1" 1; }	# name
 has_threads() { [ "$(vcpu_threads "$1" | wc -l)" -eq 2 ]; }	# name
 
 set_policy() {	# name, chrt's option for it, priority
-	within 10 has_threads "$1" || return 1
+	within 60 has_threads "$1" || return 1
 	for _tid in $(vcpu_threads "$1"); do
 		"$FILES/chrt" "$2" -p "$3" "$_tid" || return 1
 	done

@@ -50,7 +50,7 @@ vm_start guest hpkvm,cpus=2-3 reset
 round "driver and FLR" 1 1
 
 vm_qmp guest '{"execute":"stop"}'
-ok "paused" vm_status guest paused 30
+ok "paused" vm_status guest paused 60
 vm_qmp guest '{"execute":"cont"}'
 ok "continued: the guest moves on" vm_moves_on guest
 ok "continued: interrupts go to cores" vm_some_direct guest 2

@@ -13,18 +13,18 @@ vfio_take() {
 }
 
 # vm_irqs NAME COUNT WORD: COUNT interrupts of its VFIO devices have WORD for their
-# mode or reason, or will within 10 s; prints what QEMU says.
+# mode or reason, or will within 60 s; prints what QEMU says.
 vm_irqs() {
-	within 10 _vm_has "$1" "\"\(mode\|reason\)\": \"$3\"" -eq "$2"
+	within 60 _vm_has "$1" "\"\(mode\|reason\)\": \"$3\"" -eq "$2"
 	_status=$?
 	echo "$_answer"
 	return $_status
 }
 
 # vm_some_direct NAME COUNT: COUNT interrupts or more go straight to cores, or will
-# within 30 s; prints what QEMU says.
+# within 60 s; prints what QEMU says.
 vm_some_direct() {
-	within 30 _vm_has "$1" '"mode": "direct"' -ge "$2"
+	within 60 _vm_has "$1" '"mode": "direct"' -ge "$2"
 	_status=$?
 	echo "$_answer"
 	return $_status

@@ -139,9 +139,9 @@ _vm_has() {
 }
 
 # vm_dedicated NAME COUNT: COUNT vCPUs are in passthrough mode, or will be
-# within 10 s; prints what QEMU says when they are not.
+# within 60 s; prints what QEMU says when they are not.
 vm_dedicated() {
-	within 10 _vm_has "$1" '"mode": "passthrough"' -eq "$2" && return
+	within 60 _vm_has "$1" '"mode": "passthrough"' -eq "$2" && return
 	echo "$_answer"
 	cat "$VM_DIR/$1/log"
 	return 1
