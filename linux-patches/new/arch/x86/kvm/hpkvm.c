@@ -145,15 +145,26 @@ static void hpkvm_open_priority(struct kvm_vcpu *vcpu, bool open)
 	hpkvm_ops->trap_cr8(vcpu, !open);
 }
 
+/* Of an interrupt that was level-triggered the TMR tells after its EOI, too. */
+static bool hpkvm_has_tmr(struct kvm_vcpu *vcpu)
+{
+	u32 any = 0;
+	int i;
+
+	for (i = 0; i < DEDICATED_APIC_WORDS; i++)
+		any |= kvm_lapic_get_reg(vcpu->arch.apic, APIC_TMR + i * 0x10);
+	return any;
+}
+
 static void hpkvm_open_eoi(struct kvm_vcpu *vcpu, bool open)
 {
 	hpkvm_open_msr(vcpu, APIC_EOI, false, open);
 	/*
 	 * A self-IPI is edge-triggered, so the physical TMR is 0 and a guest
 	 * that looks at it would take a level-triggered interrupt for a lost
-	 * one.  Show the virtual TMR while one is in flight.
+	 * one.  Show the virtual TMR from the first of them on.
 	 */
-	hpkvm_open_words(vcpu, APIC_TMR, open);
+	hpkvm_open_words(vcpu, APIC_TMR, open && !hpkvm_has_tmr(vcpu));
 }
 
 /* User space may filter the MSR at any time, and then sees every access. */
@@ -259,7 +270,6 @@ static void hpkvm_promote(struct kvm_vcpu *vcpu)
 {
 	struct kvm_vcpu_hpkvm *h = &vcpu->arch.hpkvm;
 
-	bitmap_zero(h->eoi_vectors, 256);
 	h->eoi_trapped = false;
 	h->gate_shut = false;
 	h->hlt_trapped = false;
@@ -350,6 +360,7 @@ void __kvm_hpkvm_demote(struct kvm_vcpu *vcpu, u32 reason)
 		hpkvm_ops->trap_hlt(vcpu, false);
 	hpkvm_ops->set_passthrough(vcpu, false);
 	hpkvm_restore_virtual_apic(vcpu, &snap);
+	bitmap_zero(h->eoi_vectors, 256);
 	kvm_hpkvm_irq_forwarded(vcpu, snap.irr);
 	kvm_make_request(KVM_REQ_EVENT, vcpu);
 
@@ -488,12 +499,13 @@ static bool hpkvm_flush_pending(struct kvm_vcpu *vcpu, struct dedicated_cpu *d)
 	while ((vector = kvm_lapic_find_highest_irr(vcpu)) >= 0) {
 		if (n++ == NR_VECTORS)
 			return false;
+		/* To kvm_apic_pending_eoi() it is never gone. */
+		if (vector >= 16 && hpkvm_wants_eoi(vcpu, vector))
+			__set_bit(vector, vcpu->arch.hpkvm.eoi_vectors);
 		kvm_apic_clear_irr(vcpu, vector);
 		if (vector < 16 ||
 		    hpkvm_fault_drop(vcpu, HPKVM_FAULT_INJECT, vector))
 			continue;
-		if (hpkvm_wants_eoi(vcpu, vector))
-			__set_bit(vector, vcpu->arch.hpkvm.eoi_vectors);
 		hpkvm_self_ipi(vcpu, vector);
 	}
 
@@ -547,7 +559,7 @@ static void hpkvm_refresh_sleep(struct kvm_vcpu *vcpu)
  */
 static void hpkvm_start_window(struct dedicated_cpu *d)
 {
-	d->stopped = false;
+	WRITE_ONCE(d->stopped, false);
 	barrier();
 	WRITE_ONCE(d->stop_entry, hpkvm_ops->stop_entry);
 	barrier();
@@ -596,7 +608,7 @@ bool kvm_hpkvm_enter(struct kvm_vcpu *vcpu)
 
 	kvm_hpkvm_ipi_enter(vcpu);
 	hpkvm_refresh_sleep(vcpu);
-	hpkvm_refresh_traps(vcpu, d->aside);
+	hpkvm_refresh_traps(vcpu, READ_ONCE(d->aside));
 	if (vcpu->arch.hpkvm.gate_shut)
 		return true;
 
@@ -675,6 +687,22 @@ bool __kvm_hpkvm_deliver(struct kvm_vcpu *vcpu, int trig_mode, int vector)
 }
 EXPORT_SYMBOL_GPL(__kvm_hpkvm_deliver);
 
+/*
+ * __kvm_hpkvm_scan_end - the vectors whose EOI KVM must see are known
+ * @vcpu: the vCPU, its thread
+ *
+ * What was in it and still is must be seen by senders all the time, or an
+ * interrupt goes to the core whose EOI then does not exit.
+ */
+void __kvm_hpkvm_scan_end(struct kvm_vcpu *vcpu)
+{
+	ulong *vectors = vcpu->arch.ioapic_handled_vectors;
+	unsigned int i;
+
+	for (i = 0; i < BITS_TO_LONGS(256); i++)
+		WRITE_ONCE(vectors[i], vcpu->arch.hpkvm.scanned[i]);
+}
+
 /* Return true if the EOI is dealt with, false if stock KVM goes on with it. */
 static bool hpkvm_intercepted_eoi(struct kvm_vcpu *vcpu)
 {
@@ -686,13 +714,14 @@ static bool hpkvm_intercepted_eoi(struct kvm_vcpu *vcpu)
 	local_irq_enable();
 
 	++vcpu->stat.hpkvm_eoi_exits;
-	if (vector < 0 || !__test_and_clear_bit(vector, vcpu->arch.hpkvm.eoi_vectors))
+	if (vector < 0 || !test_bit(vector, vcpu->arch.hpkvm.eoi_vectors))
 		return true;
 
 	/* Stock KVM does the rest as if it had been in service there. */
 	kvm_lapic_set_vector(vector, apic->regs + APIC_ISR);
 	apic->isr_count++;
 	apic->highest_isr_cache = vector;
+	__clear_bit(vector, vcpu->arch.hpkvm.eoi_vectors);
 	return false;
 }
 

@@ -60,6 +60,7 @@ bool __kvm_hpkvm_set_deadline(struct kvm_vcpu *vcpu, u64 data);
 bool __kvm_hpkvm_get_deadline(struct kvm_vcpu *vcpu, u64 *data);
 bool kvm_hpkvm_enter(struct kvm_vcpu *vcpu);
 void kvm_hpkvm_exit(struct kvm_vcpu *vcpu);
+void __kvm_hpkvm_scan_end(struct kvm_vcpu *vcpu);
 
 int kvm_hpkvm_ipi_init(struct kvm *kvm, bool fast);
 void kvm_hpkvm_ipi_destroy(struct kvm *kvm);
@@ -206,6 +207,31 @@ static inline bool kvm_hpkvm_irq_route(struct kvm *kvm, unsigned int host_irq)
 	       __kvm_hpkvm_irq_route(kvm, host_irq);
 }
 
+/* kvm_hpkvm_pending_eoi - has the core's local APIC @vector, for KVM to see its EOI? */
+static inline bool kvm_hpkvm_pending_eoi(struct kvm_vcpu *vcpu, int vector)
+{
+	return static_branch_unlikely(&kvm_hpkvm_key) &&
+	       test_bit(vector, vcpu->arch.hpkvm.eoi_vectors);
+}
+
+/*
+ * kvm_hpkvm_scan_begin - where to collect the vectors whose EOI KVM must see
+ *
+ * Senders on other CPUs look at ioapic_handled_vectors at any time, and must not
+ * find it half done.
+ */
+static inline ulong *kvm_hpkvm_scan_begin(struct kvm_vcpu *vcpu)
+{
+	return kvm_hpkvm_vm(vcpu->kvm) ? vcpu->arch.hpkvm.scanned :
+					 vcpu->arch.ioapic_handled_vectors;
+}
+
+static inline void kvm_hpkvm_scan_end(struct kvm_vcpu *vcpu)
+{
+	if (kvm_hpkvm_vm(vcpu->kvm))
+		__kvm_hpkvm_scan_end(vcpu);
+}
+
 #else /* !CONFIG_KVM_HPKVM */
 
 static inline void kvm_hpkvm_ipi_destroy(struct kvm *kvm) { }
@@ -220,6 +246,14 @@ static inline bool kvm_hpkvm_entry_stopped(struct kvm_vcpu *vcpu) { return false
 static inline unsigned long kvm_hpkvm_idt(void) { return 0; }
 static inline bool kvm_hpkvm_tsc_direct(struct kvm *kvm, u64 tsc) { return false; }
 static inline bool kvm_hpkvm_vm(struct kvm *kvm) { return false; }
+static inline bool kvm_hpkvm_pending_eoi(struct kvm_vcpu *vcpu, int vector) { return false; }
+static inline void kvm_hpkvm_scan_end(struct kvm_vcpu *vcpu) { }
+
+static inline ulong *kvm_hpkvm_scan_begin(struct kvm_vcpu *vcpu)
+{
+	return vcpu->arch.ioapic_handled_vectors;
+}
+
 static inline bool kvm_hpkvm_can_bypass(void) { return false; }
 static inline void kvm_hpkvm_irq_add(struct kvm_kernel_irqfd *irqfd) { }
 static inline void kvm_hpkvm_irq_refuse(struct kvm_kernel_irqfd *irqfd) { }

@@ -47,6 +47,7 @@ struct task_struct;
  *	and this makes its entry exit at once; callable from NMI
  * @stopped: @stop_entry was called since it was last set
  * @captured: guest vectors that came in through the gate
+ * @sent_at: jiffies when the last NMI was sent, or about to be, by any CPU
  * @nmi_sent: NMIs sent, counted before they leave, by any CPU
  * @nmi_claimed: the @nmi_sent that was seen last
  * @nmi_owed: how many more NMIs are taken for ours, until local_clock() is
@@ -67,6 +68,7 @@ struct dedicated_cpu {
 	bool stopped;
 	void (*stop_entry)(void);
 	DECLARE_BITMAP(captured, NR_VECTORS);
+	unsigned long sent_at;
 	atomic_t nmi_sent;
 	int nmi_claimed;
 	int nmi_owed;
@@ -103,6 +105,7 @@ void dedicated_ipi_start(void);
 void dedicated_ipi_stop(void);
 void dedicated_raise_timer(unsigned int cpu);
 bool dedicated_capture(u32 vector);
+void dedicated_send_host_vector(void);
 void dedicated_shut_gate(struct dedicated_cpu *d);
 void load_dedicated_idt(void);
 void load_drain_idt(void);

@@ -64,7 +64,8 @@ struct hpkvm_ipi_sender {
  * @nested: the guest has run a guest of its own since it enabled SVM or VMX
  * @reason: enum kvm_hpkvm_reason, why not passthrough
  * @lvtt: the virtual LVTT that the physical one was programmed from
- * @eoi_vectors: in flight, and somebody waits for their EOI
+ * @eoi_vectors: in flight, and somebody waits for their EOI; read by any CPU
+ * @scanned: what will be in ioapic_handled_vectors when it is complete
  * @vendor: for the vendor's set_passthrough()
  * @task: whose affinity unbind restores to @affinity
  * @kicks_before: the core's count of NMIs at bind
@@ -88,6 +89,7 @@ struct kvm_vcpu_hpkvm {
 	u32 reason;
 	u32 lvtt;
 	DECLARE_BITMAP(eoi_vectors, 256);
+	DECLARE_BITMAP(scanned, 256);
 	u64 vendor;
 	struct task_struct *task;
 	cpumask_var_t affinity;

@@ -342,7 +342,7 @@ static void dedicated_drain_stale(struct dedicated_cpu *d)
 	load_current_idt();
 	dedicated_cpu_set_gate(DEDICATED_GATE_HOST);
 	if (READ_ONCE(d->raised))
-		native_apic_msr_write(APIC_SELF_IPI, DEDICATED_HOST_VECTOR);
+		dedicated_send_host_vector();
 }
 
 /* On the CPU: from here on nothing maskable comes in. */
@@ -422,8 +422,8 @@ void dedicated_cpu_drain(u32 *irr, u32 *isr)
 	/* From here on an NMI leaves the ISR and the host vector to us. */
 	caught = !READ_ONCE(d->raised) &&
 		 dedicated_apic_test(APIC_IRR, DEDICATED_HOST_VECTOR);
-	if (!xchg(&d->ajar, true))
-		d->host_vector_caught |= caught;
+	if (!xchg(&d->ajar, true) && caught)
+		WRITE_ONCE(d->host_vector_caught, true);
 
 	/*
 	 * In service first: what is in service blocks what is pending.  Read it
@@ -437,17 +437,17 @@ void dedicated_cpu_drain(u32 *irr, u32 *isr)
 		native_apic_msr_write(APIC_EOI, APIC_EOI_ACK);
 	if (d->aside)
 		isr[d->aside / 32] |= BIT(d->aside % 32);
-	d->aside = 0;
+	WRITE_ONCE(d->aside, 0);
 
 	dedicated_drain_irr();
 	load_dedicated_idt();
 
-	if (READ_ONCE(d->raised) && !d->host_vector_caught)
+	if (READ_ONCE(d->raised) && !READ_ONCE(d->host_vector_caught))
 		__clear_bit(DEDICATED_HOST_VECTOR, drained);
-	d->host_vector_caught = false;
+	WRITE_ONCE(d->host_vector_caught, false);
 	/* The host's vector was drained too, but its work still waits. */
 	if (READ_ONCE(d->deferred))
-		native_apic_msr_write(APIC_SELF_IPI, DEDICATED_HOST_VECTOR);
+		dedicated_send_host_vector();
 	dedicated_shut_gate(d);
 
 	bitmap_or(drained, drained, d->captured, NR_VECTORS);

@@ -16,6 +16,7 @@
 
 #include <linux/cpumask.h>
 #include <linux/irq_work.h>
+#include <linux/jiffies.h>
 #include <linux/nmi.h>
 #include <linux/percpu.h>
 #include <linux/sched/clock.h>
@@ -46,6 +47,12 @@
 #define DEDICATED_NMI_OWED_MAX	3
 #define DEDICATED_NMI_GRACE_NS	NSEC_PER_SEC
 
+/* jiffies after which an NMI has had its time. */
+#define DEDICATED_LATE		(HZ / 50 + 1)
+
+/* Reads of the IRR after which a self-IPI is lost. */
+#define DEDICATED_ACCEPT_TRIES	100000
+
 DEFINE_PER_CPU(struct dedicated_cpu, dedicated_cpu);
 EXPORT_PER_CPU_SYMBOL_GPL(dedicated_cpu);
 
@@ -71,8 +78,25 @@ static void dedicated_set_aside(struct dedicated_cpu *d)
 	/* What dedicated_cpu_eoi() is just ending is not in the way for long. */
 	if (!isr || READ_ONCE(d->ending))
 		return;
-	d->aside = 224 + __fls(isr);
+	WRITE_ONCE(d->aside, 224 + __fls(isr));
 	native_apic_msr_write(APIC_EOI, APIC_EOI_ACK);
+}
+
+/*
+ * dedicated_send_host_vector - to this CPU itself, with interrupts disabled
+ *
+ * The manuals promise in which order accesses to the local APIC are done, not
+ * when a self-IPI is in the IRR, and others look for it there.
+ */
+void dedicated_send_host_vector(void)
+{
+	unsigned int tries = DEDICATED_ACCEPT_TRIES;
+
+	native_apic_msr_write(APIC_SELF_IPI, DEDICATED_HOST_VECTOR);
+	while (!dedicated_apic_test(APIC_IRR, DEDICATED_HOST_VECTOR)) {
+		if (WARN_ON_ONCE(!--tries))
+			return;
+	}
 }
 
 /*
@@ -89,13 +113,14 @@ static void dedicated_raise(struct dedicated_cpu *d)
 			      dedicated_apic_test(APIC_IRR, DEDICATED_HOST_VECTOR);
 
 		if (!xchg(&d->ajar, true)) {
-			d->host_vector_caught |= caught;
+			if (caught)
+				WRITE_ONCE(d->host_vector_caught, true);
 			dedicated_set_aside(d);
 		}
 		dedicated_cpu_set_gate(DEDICATED_GATE_AJAR);
 	}
 	WRITE_ONCE(d->raised, true);
-	native_apic_msr_write(APIC_SELF_IPI, DEDICATED_HOST_VECTOR);
+	dedicated_send_host_vector();
 }
 
 /*
@@ -120,9 +145,14 @@ static void dedicated_defer(unsigned int cpu, int vector)
 
 	if (WARN_ON_ONCE(vector < DEDICATED_WORK_BASE))
 		return;
-	/* Whoever set the bit first also sends the NMI. */
-	if (test_and_set_bit(vector - DEDICATED_WORK_BASE, &d->deferred))
+	/*
+	 * Whoever set the bit first also sends the NMI.  Should that have been of
+	 * no use, the next one does, some time later.
+	 */
+	if (test_and_set_bit(vector - DEDICATED_WORK_BASE, &d->deferred) &&
+	    time_before(jiffies, READ_ONCE(d->sent_at) + DEDICATED_LATE))
 		return;
+	WRITE_ONCE(d->sent_at, jiffies);
 
 	local_irq_save(flags);
 	if (cpu == smp_processor_id()) {
@@ -268,7 +298,7 @@ static void dedicated_run_deferred(struct dedicated_cpu *d)
 void dedicated_shut_gate(struct dedicated_cpu *d)
 {
 	WRITE_ONCE(d->raised, false);
-	if (!d->gated)
+	if (!READ_ONCE(d->gated))
 		return;
 	if (dedicated_apic_test(APIC_IRR, DEDICATED_HOST_VECTOR)) {
 		/* While @ajar, it can only be the host's. */
@@ -302,9 +332,9 @@ DEFINE_IDTENTRY_SYSVEC(sysvec_dedicated_cpu)
 	struct pt_regs *old_regs;
 
 	apic_eoi();
-	if (!READ_ONCE(d->raised) || d->host_vector_caught) {
+	if (!READ_ONCE(d->raised) || READ_ONCE(d->host_vector_caught)) {
 		__set_bit(DEDICATED_HOST_VECTOR, d->captured);
-		d->host_vector_caught = false;
+		WRITE_ONCE(d->host_vector_caught, false);
 	}
 	dedicated_shut_gate(d);
 	dedicated_skip_hlt(regs);
@@ -340,7 +370,7 @@ bool dedicated_capture(u32 vector)
 {
 	struct dedicated_cpu *d = this_cpu_ptr(&dedicated_cpu);
 
-	if (!d->gated)
+	if (!READ_ONCE(d->gated))
 		return false;
 	/* A spurious interrupt is nobody's, and its EOI would be another's. */
 	if (!dedicated_apic_test(APIC_ISR, vector))
@@ -448,7 +478,8 @@ static int dedicated_nmi(unsigned int cmd, struct pt_regs *regs)
 {
 	struct dedicated_cpu *d = this_cpu_ptr(&dedicated_cpu);
 
-	if (READ_ONCE(d->deferred))
+	/* In the window every NMI stops the entry: KVM may have work of its, too. */
+	if (READ_ONCE(d->deferred) || READ_ONCE(d->stop_entry))
 		dedicated_reach(d);
 
 	return dedicated_nmi_claim(d) ? NMI_HANDLED : NMI_DONE;
