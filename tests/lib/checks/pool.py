@@ -21,6 +21,8 @@ import time
 SPARE = 0.35
 # Seconds between asking a test to end and ending it.
 GRACE = 10
+# How likely it is that what was built once has to be built again.
+STALE = 0.1
 POLL = 0.2
 
 
@@ -158,7 +160,9 @@ class Pool:
             return False
 
         def worth(missing):
-            takes = sum(b.seconds for b in missing if not b.cached)
+            # What is there may still have to be made anew.
+            takes = sum(b.seconds * (STALE if b.cached else 1)
+                        for b in missing)
             gives = sum(t.seconds * t.cpus for t, m in blocked.items()
                         if set(m) <= set(missing))
             return gives / max(takes, 1)
