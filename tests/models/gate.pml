@@ -10,6 +10,8 @@
  *             two steps of the core's, which stands still meanwhile
  *   Core      dedicated_close_apic(); then vcpu_enter_guest(), kvm_hpkvm_enter(),
  *             the guest, kvm_hpkvm_exit(); and the idle loop
+ *   Apic      the local APIC: a self-IPI is accepted, and then in the IRR, some time
+ *             after it was sent; dedicated_send_host_vector() waits for that
  *   interrupt sysvec_dedicated_cpu(), dedicated_shut_gate(),
  *             dedicated_run_deferred(), dedicated_skip_hlt()
  *
@@ -24,6 +26,7 @@
  *   NO_LOOK   shutting the gate does not look at raised again
  *   SLEEP     the host vector's handler returns to HLT
  *   OPEN      the entry does not look at the deferred work
+ *   LATE      a self-IPI is taken to be in the IRR as soon as it was sent
  */
 
 #define SENDS 2
@@ -32,7 +35,7 @@ mtype = { SHUT, AJAR, OPEN_ };
 
 bool deferred;			/* dedicated_cpu.deferred, one bit of it */
 bool raised, ajar, gated;
-bool irr;			/* the host vector is pending */
+bool flying, irr;		/* the host vector was sent; it is pending */
 mtype cr8 = OPEN_;
 bool nmi;			/* one is latched */
 bool in_nmi;
@@ -76,7 +79,17 @@ inline raise()
 	:: else
 	fi;
 	raised = true;
-	irr = true
+	flying = true;
+#ifndef LATE
+	!flying
+#endif
+}
+
+active proctype Apic()
+{
+end:	do
+	:: atomic { flying -> flying = false; irr = true }
+	od
 }
 
 active proctype Nmi()
@@ -204,7 +217,7 @@ inline enter_guest()
 		gif = false;
 		/* A request made meanwhile came with an NMI. */
 		atomic {
-			assert(!irr);
+			assert(!irr && !flying);
 			in_guest = true;
 			if
 			:: tlb_ctl -> stale = false

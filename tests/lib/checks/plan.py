@@ -106,11 +106,15 @@ def load(builddir, cost):
 
 
 def by_scale(tests, names, scale):
-    """(those to run, those of the suite "full" that nobody asked for)."""
-    if scale == "full" or names:
+    """(those to run, those of the suite "full" that nobody named)."""
+    if scale == "full":
         return tests, []
-    return ([t for t in tests if "full" not in t.suites],
-            [t for t in tests if "full" in t.suites])
+
+    def wanted(test):
+        return "full" not in test.suites or {"full", test.name} & set(names)
+
+    return ([t for t in tests if wanted(t)],
+            [t for t in tests if not wanted(t)])
 
 
 def choose(tests, names):
