@@ -21,6 +21,7 @@ for only in $ONLY; do
 done
 for program in "$FILES"/${PROGRAMS:-hpkvm_*_test}; do
 	name=$(basename "$program")
+	[ -x "$program" ] || exit 1
 	timeout 2700 "$program" "$@" >/tmp/selftest 2>&1
 	status=$?
 	planned=$(sed -n 's/^1\.\.//p' /tmp/selftest)
