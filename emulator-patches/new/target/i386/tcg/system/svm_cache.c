@@ -164,8 +164,8 @@ static uint32_t guest_asid(CPUX86State *env)
 }
 
 /*
- * Translate @gpa, of the guest that runs, as before.  False when it is not known
- * or does not allow that access: the processor walks the tables then.
+ * Translate @gpa, of the guest that runs, as before.  False when it is not
+ * known or does not allow that access: the processor walks the tables then.
  */
 bool svm_cache_translate(CPUX86State *env, hwaddr gpa, MMUAccessType access,
                          hwaddr *paddr, int *prot)
