@@ -78,6 +78,18 @@ struct SVMCache {
     Translation translations[NR_TRANSLATIONS];
 };
 
+/* Copy what the bits of @clean are about. */
+static void copy_groups(struct vmcb *to, const struct vmcb *from,
+                        uint32_t clean)
+{
+    for (int i = 0; i < ARRAY_SIZE(groups); i++) {
+        if (groups[i].clean & clean) {
+            memcpy((char *)to + groups[i].offset,
+                   (const char *)from + groups[i].offset, groups[i].size);
+        }
+    }
+}
+
 /*
  * The VMCB at env->vm_vmcb as VMRUN finds it: fields whose clean bit is set are
  * those of the last VMRUN, if that had the same VMCB.
@@ -98,12 +110,7 @@ const struct vmcb *svm_cache_load(CPUX86State *env)
         clean = le32_to_cpu(vmcb.control.clean);
     }
 
-    for (int i = 0; i < ARRAY_SIZE(groups); i++) {
-        if (groups[i].clean & clean) {
-            memcpy((char *)&vmcb + groups[i].offset,
-                   (char *)&cache->vmcb + groups[i].offset, groups[i].size);
-        }
-    }
+    copy_groups(&vmcb, &cache->vmcb, clean);
     cache->vmcb = vmcb;
     cache->address = env->vm_vmcb;
     env->svm_cache_valid = true;
@@ -126,12 +133,7 @@ void svm_cache_store(CPUX86State *env)
     struct vmcb vmcb;
 
     cpu_physical_memory_read(env->vm_vmcb, &vmcb, sizeof(vmcb));
-    for (int i = 0; i < ARRAY_SIZE(groups); i++) {
-        if (groups[i].clean & CLEAN_STORED) {
-            memcpy((char *)&cache->vmcb + groups[i].offset,
-                   (char *)&vmcb + groups[i].offset, groups[i].size);
-        }
-    }
+    copy_groups(&cache->vmcb, &vmcb, CLEAN_STORED);
 }
 
 /* The VMCB of the guest that runs, or ran last. */
