@@ -86,7 +86,7 @@ define_domain() {
 
 info() { virsh qemu-monitor-command edge --hmp 'info hpkvm'; }
 
-# says PATTERN COUNT: so many lines of "info hpkvm" match, or will within 15 s;
+# says PATTERN COUNT: so many lines of "info hpkvm" match, or will within 60 s;
 # they end in a carriage return.
 has_lines() { [ "$(info 2>&1 | grep -c "$1")" -eq "$2" ]; }
 says() {

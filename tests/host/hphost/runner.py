@@ -22,7 +22,7 @@ COMPLAINED = 125
 HOST_DIED = 126
 CANNOT_START = 127
 
-# Starts what is appended to the console of a run that was bad.
+# Starts what we say, on stderr and under the console of a run that was bad.
 VERDICT = 'hp-host: '
 
 POLL_SECONDS = 0.1
@@ -56,7 +56,7 @@ def _read(path):
 
 
 def _say(text):
-    print(f'hp-host: {text}', file=sys.stderr, flush=True)
+    print(f'{VERDICT}{text}', file=sys.stderr, flush=True)
 
 
 def _explain(run_dir, text, lines):
