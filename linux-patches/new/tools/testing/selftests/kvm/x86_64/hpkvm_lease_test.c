@@ -31,6 +31,11 @@
 #define NR_GROUP_CYCLES	1000
 #define MAX_PAUSE	8000
 
+/* Documentation/arch/x86/x86_64/mm.rst; arch/x86/kernel/umip.c. */
+#define CPU_ENTRY_AREA	0xfffffe0000000000ul
+#define CPU_ENTRY_SHIFT	39
+#define UMIP_DUMMY_IDT	0xffffffffffff0000ul
+
 /* Far longer than anything awaited here takes. */
 #define WAIT_SECONDS	20
 
@@ -229,6 +234,23 @@ TEST_F(lease, unbind_needs_a_lease)
 	ASSERT_EQ(0, hpkvm_bind(self->vcpu, self->core, NULL));
 	EXPECT_EQ(0, hpkvm_unbind(self->vcpu));
 	EXPECT_EQ(ENOENT, hpkvm_unbind(self->vcpu));
+}
+
+/*
+ * The IDT of a leased core lies where page table isolation maps it and where
+ * SIDT gives nothing away: in the CPU entry area, as every other CPU's.
+ */
+TEST_F(lease, idt_is_no_leak)
+{
+	uint64_t idt;
+
+	ASSERT_EQ(0, hpkvm_bind(self->vcpu, self->core, NULL));
+	idt = get_idt().address;
+	/* Linux emulates SIDT where CR4.UMIP is set. */
+	if (idt != UMIP_DUMMY_IDT)
+		EXPECT_EQ(CPU_ENTRY_AREA >> CPU_ENTRY_SHIFT,
+			  idt >> CPU_ENTRY_SHIFT);
+	EXPECT_EQ(0, hpkvm_unbind(self->vcpu));
 }
 
 TEST_F(lease, state_before_and_after)
