@@ -513,14 +513,20 @@ err_withdraw:
  */
 static void dedicated_keep_online(unsigned int cpu, bool keep)
 {
-	struct device *dev = get_cpu_device(cpu);
+	struct device *dev;
 
 	lock_device_hotplug();
-	device_lock(dev);
-	if (keep)
-		per_cpu(was_offline_disabled, cpu) = dev->offline_disabled;
-	dev->offline_disabled = keep || per_cpu(was_offline_disabled, cpu);
-	device_unlock(dev);
+	/* One that was ejected meanwhile has none, and the lease will be refused. */
+	dev = get_cpu_device(cpu);
+	if (dev) {
+		device_lock(dev);
+		if (keep)
+			per_cpu(was_offline_disabled, cpu) =
+				dev->offline_disabled;
+		dev->offline_disabled = keep ||
+					per_cpu(was_offline_disabled, cpu);
+		device_unlock(dev);
+	}
 	unlock_device_hotplug();
 }
 
