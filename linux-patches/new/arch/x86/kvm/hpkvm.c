@@ -455,10 +455,24 @@ static void hpkvm_self_ipi(struct kvm_vcpu *vcpu, unsigned int vector)
 	++vcpu->stat.hpkvm_injected;
 }
 
+/*
+ * May the I/O APIC wait for this vector's EOI?  On any CPU.  Who changes a
+ * redirection entry asks for a scan before others can raise its line.
+ */
+static bool hpkvm_ioapic_handles(struct kvm_vcpu *vcpu, unsigned int vector)
+{
+	if (kvm_test_request(KVM_REQ_SCAN_IOAPIC, vcpu))
+		return true;
+	/* Pairs with smp_mb__before_atomic() in kvm_hpkvm_scan_requested(). */
+	smp_rmb();
+	return smp_load_acquire(&vcpu->arch.hpkvm.scanning) ||
+	       test_bit(vector, vcpu->arch.ioapic_handled_vectors);
+}
+
 /* Somebody waits for this vector's EOI: a level-triggered line, a notifier. */
 static bool hpkvm_wants_eoi(struct kvm_vcpu *vcpu, unsigned int vector)
 {
-	return test_bit(vector, vcpu->arch.ioapic_handled_vectors) ||
+	return hpkvm_ioapic_handles(vcpu, vector) ||
 	       kvm_lapic_get_reg(vcpu->arch.apic, APIC_TMR +
 				 (vector / 32) * 0x10) & BIT(vector % 32);
 }
@@ -671,7 +685,7 @@ bool __kvm_hpkvm_deliver(struct kvm_vcpu *vcpu, int trig_mode, int vector)
 	bool sent = false;
 
 	if (trig_mode || vector < 16 || vector == DEDICATED_HOST_VECTOR ||
-	    test_bit(vector, vcpu->arch.ioapic_handled_vectors) ||
+	    hpkvm_ioapic_handles(vcpu, vector) ||
 	    !hpkvm_direct_source(vcpu))
 		return false;
 
@@ -701,6 +715,7 @@ void __kvm_hpkvm_scan_end(struct kvm_vcpu *vcpu)
 
 	for (i = 0; i < BITS_TO_LONGS(256); i++)
 		WRITE_ONCE(vectors[i], vcpu->arch.hpkvm.scanned[i]);
+	smp_store_release(&vcpu->arch.hpkvm.scanning, false);
 }
 
 /* Return true if the EOI is dealt with, false if stock KVM goes on with it. */

@@ -215,6 +215,23 @@ static inline bool kvm_hpkvm_pending_eoi(struct kvm_vcpu *vcpu, int vector)
 }
 
 /*
+ * kvm_hpkvm_scan_requested - kvm_check_request(KVM_REQ_SCAN_IOAPIC)
+ *
+ * Until a scan that was asked for is complete, senders see the request or
+ * @scanning, and know that ioapic_handled_vectors is out of date.
+ */
+static inline bool kvm_hpkvm_scan_requested(struct kvm_vcpu *vcpu)
+{
+	if (!kvm_test_request(KVM_REQ_SCAN_IOAPIC, vcpu))
+		return false;
+	if (kvm_hpkvm_vm(vcpu->kvm)) {
+		WRITE_ONCE(vcpu->arch.hpkvm.scanning, true);
+		smp_mb__before_atomic();
+	}
+	return kvm_check_request(KVM_REQ_SCAN_IOAPIC, vcpu);
+}
+
+/*
  * kvm_hpkvm_scan_begin - where to collect the vectors whose EOI KVM must see
  *
  * Senders on other CPUs look at ioapic_handled_vectors at any time, and must not
@@ -248,6 +265,11 @@ static inline bool kvm_hpkvm_tsc_direct(struct kvm *kvm, u64 tsc) { return false
 static inline bool kvm_hpkvm_vm(struct kvm *kvm) { return false; }
 static inline bool kvm_hpkvm_pending_eoi(struct kvm_vcpu *vcpu, int vector) { return false; }
 static inline void kvm_hpkvm_scan_end(struct kvm_vcpu *vcpu) { }
+
+static inline bool kvm_hpkvm_scan_requested(struct kvm_vcpu *vcpu)
+{
+	return kvm_check_request(KVM_REQ_SCAN_IOAPIC, vcpu);
+}
 
 static inline ulong *kvm_hpkvm_scan_begin(struct kvm_vcpu *vcpu)
 {

@@ -15,6 +15,7 @@
 #include "qemu/osdep.h"
 #include "cpu.h"
 #include "exec/cpu-common.h"
+#include "exec/cputlb.h"
 #include "exec/target_page.h"
 #include "tcg/helper-tcg.h"
 
@@ -72,9 +73,20 @@ typedef struct Translation {
     int prot;
 } Translation;
 
+/* What entries of the guest's MMU indexes depend on. */
+typedef struct Context {
+    uint32_t asid;              /* 0: there are none */
+    uint32_t hflags2;
+    int nested_pg_mode;
+    uint64_t nested_cr3, efer;
+    target_ulong cr0, cr3, cr4;
+} Context;
+
 struct SVMCache {
     uint64_t address;
     struct vmcb vmcb;
+    Context context;            /* of the TLB, since the last #VMEXIT */
+    bool entered;
     Translation translations[NR_TRANSLATIONS];
 };
 
@@ -105,6 +117,8 @@ const struct vmcb *svm_cache_load(CPUX86State *env)
         cache = env->svm_cache = g_new0(SVMCache, 1);
     } else if (!env->svm_cache_valid) {
         svm_cache_flush(env, 0);
+        memset(&cache->context, 0, sizeof(cache->context));
+        cache->entered = false;
     } else if (cache->address == env->vm_vmcb &&
                (env->features[FEAT_SVM] & CPUID_SVM_VMCBCLEAN)) {
         clean = le32_to_cpu(vmcb.control.clean);
@@ -163,6 +177,48 @@ static Translation *slot(CPUX86State *env, hwaddr gpa)
 static uint32_t guest_asid(CPUX86State *env)
 {
     return le32_to_cpu(cache_of(env)->vmcb.control.asid);
+}
+
+static Context guest_context(CPUX86State *env)
+{
+    Context now;
+
+    memset(&now, 0, sizeof(now));
+    now.asid = guest_asid(env);
+    now.hflags2 = env->hflags2 & HF2_NPT_MASK;
+    now.nested_pg_mode = env->nested_pg_mode;
+    now.nested_cr3 = env->nested_cr3;
+    now.efer = env->efer;
+    now.cr0 = env->cr[0];
+    now.cr3 = env->cr[3];
+    now.cr4 = env->cr[4];
+    return now;
+}
+
+/*
+ * VMRUN has loaded the guest's state.  What the TLB has of a guest is of use if
+ * it is of this one: a processor tells by the ASID, but may also forget.
+ */
+void svm_cache_enter(CPUX86State *env)
+{
+    SVMCache *cache = cache_of(env);
+    Context now = guest_context(env);
+
+    if (memcmp(&now, &cache->context, sizeof(now))) {
+        tlb_flush_by_mmuidx(env_cpu(env), MMU_GUEST_IDXES);
+    }
+    cache->entered = true;
+}
+
+/* A #VMEXIT, with the guest's state still loaded if VMRUN came that far. */
+void svm_cache_leave(CPUX86State *env)
+{
+    SVMCache *cache = cache_of(env);
+
+    if (cache->entered) {
+        cache->context = guest_context(env);
+    }
+    cache->entered = false;
 }
 
 /*

@@ -62,6 +62,7 @@ struct hpkvm_ipi_sender {
  *	@aside vector
  * @hlt_trapped: the next HLT is intercepted, for a kick that came before it
  * @nested: the guest has run a guest of its own since it enabled SVM or VMX
+ * @scanning: ioapic_handled_vectors is out of date; read by any CPU
  * @reason: enum kvm_hpkvm_reason, why not passthrough
  * @lvtt: the virtual LVTT that the physical one was programmed from
  * @eoi_vectors: in flight, and somebody waits for their EOI; read by any CPU
@@ -86,6 +87,7 @@ struct kvm_vcpu_hpkvm {
 	bool gate_shut;
 	bool hlt_trapped;
 	bool nested;
+	bool scanning;
 	u32 reason;
 	u32 lvtt;
 	DECLARE_BITMAP(eoi_vectors, 256);

@@ -226,6 +226,7 @@ FIXTURE_SETUP(ioapic)
 		vcpu_args_set(m->vcpus[i], 1, i);
 	}
 	vm_install_exception_handler(m->vm, VECTOR, guest_handler);
+	vm_install_exception_handler(m->vm, OTHER_VECTOR, guest_handler);
 	virt_map(m->vm, IOAPIC_BASE, IOAPIC_BASE, 1);
 	m->s = addr_gva2hva(m->vm, (vm_vaddr_t)&shared);
 	for (i = 0; i < NR_VCPUS; i++) {
@@ -334,13 +335,27 @@ static bool raise_rtc(struct kvm_vm *vm)
 	return delivered;
 }
 
-static void route_rtc(struct kvm_vm *vm)
+static void route_rtc(struct kvm_vm *vm, uint8_t vector)
 {
 	struct kvm_irqchip chip = { .chip_id = KVM_IRQCHIP_IOAPIC };
 
 	vm_ioctl(vm, KVM_GET_IRQCHIP, &chip);
-	chip.chip.ioapic.redirtbl[RTC_PIN].bits = VECTOR;
+	chip.chip.ioapic.redirtbl[RTC_PIN].bits = vector;
 	vm_ioctl(vm, KVM_SET_IRQCHIP, &chip);
+}
+
+/* Raises the RTC's line until vCPU 0 has had @hits interrupts. */
+static void expect_rtc(struct machine *m, uint64_t hits)
+{
+	struct timespec begin;
+
+	clock_gettime(CLOCK_MONOTONIC, &begin);
+	while (!raise_rtc(m->vm)) {
+		TEST_ASSERT(!is_late(&begin),
+			    "After %lu it is coalesced for ever", hits - 1);
+		usleep(10);
+	}
+	WAIT_FOR(m->s->hits[0], hits);
 }
 
 /*
@@ -353,22 +368,28 @@ TEST_F_TIMEOUT(ioapic, rtc_amid_scans, 120 * PATIENCE)
 	int irqs = hpkvm_count(NR_RTC_IRQS);
 	struct machine *m = &self->m;
 	struct shared *s = m->s;
-	struct timespec begin;
 
-	route_rtc(m->vm);
+	route_rtc(m->vm, VECTOR);
 	/* A guest that answers has been entered since, and scanned first. */
 	ask(s, 0, READ_IRR);
 	WRITE_ONCE(s->request[1], SCANS);
-	for (int i = 1; i <= irqs; i++) {
-		clock_gettime(CLOCK_MONOTONIC, &begin);
-		while (!raise_rtc(m->vm)) {
-			TEST_ASSERT(!is_late(&begin),
-				    "After %d it is coalesced for ever", i - 1);
-			usleep(10);
-		}
-		WAIT_FOR(s->hits[0], i);
-	}
+	for (int i = 1; i <= irqs; i++)
+		expect_rtc(m, i);
 	WRITE_ONCE(s->request[1], NOTHING);
+}
+
+/* It gets another vector, and is raised before vCPU 0 can have scanned. */
+TEST_F_TIMEOUT(ioapic, rtc_rerouted, 120 * PATIENCE)
+{
+	int irqs = hpkvm_count(NR_RTC_IRQS / 2);
+	struct machine *m = &self->m;
+
+	for (int i = 0; i < irqs; i++) {
+		route_rtc(m->vm, i % 2 ? OTHER_VECTOR : VECTOR);
+		expect_rtc(m, 2 * i + 1);
+		/* Is the EOI of that one known to KVM? */
+		expect_rtc(m, 2 * i + 2);
+	}
 }
 
 TEST_HARNESS_MAIN
