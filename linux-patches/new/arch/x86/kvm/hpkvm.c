@@ -44,6 +44,27 @@ EXPORT_SYMBOL_GPL(kvm_hpkvm_key);
 static const struct kvm_hpkvm_ops *hpkvm_ops;
 static const char *hpkvm_lacks;
 
+/* Processors and IOMMUs send interrupts for vCPUs of all VMs, by themselves. */
+static int hpkvm_cpu_leased(struct notifier_block *nb, unsigned long cpu,
+			    void *unused)
+{
+	struct kvm_vcpu *vcpu;
+	unsigned long i;
+	struct kvm *kvm;
+
+	mutex_lock(&kvm_lock);
+	list_for_each_entry(kvm, &vm_list, vm_list) {
+		kvm_for_each_vcpu(i, vcpu, kvm)
+			hpkvm_ops->leave_cpu(vcpu, cpu);
+	}
+	mutex_unlock(&kvm_lock);
+	return NOTIFY_OK;
+}
+
+static struct notifier_block hpkvm_lease_nb = {
+	.notifier_call = hpkvm_cpu_leased,
+};
+
 /**
  * kvm_hpkvm_set_ops - a vendor module comes or goes
  * @ops: what it offers, NULL when it goes
@@ -58,7 +79,11 @@ void kvm_hpkvm_set_ops(const struct kvm_hpkvm_ops *ops, const char *lacks)
 		hpkvm_fault_init();
 	else
 		hpkvm_fault_exit();
+	if (hpkvm_ops && hpkvm_ops->leave_cpu)
+		dedicated_cpu_unregister_notifier(&hpkvm_lease_nb);
 	hpkvm_ops = ops;
+	if (ops && ops->leave_cpu)
+		dedicated_cpu_register_notifier(&hpkvm_lease_nb);
 }
 EXPORT_SYMBOL_GPL(kvm_hpkvm_set_ops);
 

@@ -16,6 +16,7 @@
 #include <asm/irq_vectors.h>
 
 struct irq_desc;
+struct notifier_block;
 struct task_struct;
 
 /* The words of a 256-bit local APIC register (IRR, ISR). */
@@ -89,6 +90,9 @@ void dedicated_cpu_release(unsigned int cpu);
 void dedicated_cpu_unpin(struct task_struct *task, unsigned int cpu,
 			 const struct cpumask *before);
 int dedicated_cpu_host_unsuitable(struct dedicated_refusal *why);
+unsigned int dedicated_cpu_deputy(unsigned int cpu);
+int dedicated_cpu_register_notifier(struct notifier_block *nb);
+int dedicated_cpu_unregister_notifier(struct notifier_block *nb);
 bool dedicated_cpu_timer_rate_ok(unsigned int cpu, u32 ns_per_count);
 void dedicated_cpu_drain(u32 *irr, u32 *isr);
 int dedicated_cpu_eoi(void);

@@ -21,6 +21,7 @@
 #include <linux/irq.h>
 #include <linux/irqdesc.h>
 #include <linux/mutex.h>
+#include <linux/notifier.h>
 #include <linux/percpu.h>
 #include <linux/rcupdate.h>
 #include <linux/sched.h>
@@ -75,6 +76,56 @@ static DEFINE_PER_CPU(bool, was_offline_disabled);
 
 /* Serializes leases and releases. */
 static DEFINE_MUTEX(dedicated_mutex);
+
+static BLOCKING_NOTIFIER_HEAD(dedicated_notifiers);
+
+/**
+ * dedicated_cpu_register_notifier - hear of leases
+ * @nb: called with the CPU's number as its action
+ *
+ * The call is made on the CPU, in a worker that may sleep.  cpu_dedicated() is
+ * true for it, and its local APIC still works: what anybody but a sender of IPIs
+ * has aimed at it must be aimed elsewhere, dedicated_cpu_deputy() for example.
+ * The lease may fail afterwards.
+ *
+ * Return: 0.
+ */
+int dedicated_cpu_register_notifier(struct notifier_block *nb)
+{
+	return blocking_notifier_chain_register(&dedicated_notifiers, nb);
+}
+EXPORT_SYMBOL_GPL(dedicated_cpu_register_notifier);
+
+/* dedicated_cpu_unregister_notifier - the other way round */
+int dedicated_cpu_unregister_notifier(struct notifier_block *nb)
+{
+	return blocking_notifier_chain_unregister(&dedicated_notifiers, nb);
+}
+EXPORT_SYMBOL_GPL(dedicated_cpu_unregister_notifier);
+
+/**
+ * dedicated_cpu_deputy - who takes interrupts in place of a leased CPU?
+ * @cpu: the leased CPU
+ *
+ * Return: an online CPU that is not leased, near @cpu if there is one.
+ */
+unsigned int dedicated_cpu_deputy(unsigned int cpu)
+{
+	const struct cpumask *near = cpumask_of_node(cpu_to_node(cpu));
+	unsigned int other;
+
+	for_each_cpu_wrap(other, near, cpu) {
+		if (cpu_online(other) && !cpu_dedicated(other))
+			return other;
+	}
+	/* A lease leaves at least one. */
+	for_each_online_cpu(other) {
+		if (!cpu_dedicated(other))
+			break;
+	}
+	return other;
+}
+EXPORT_SYMBOL_GPL(dedicated_cpu_deputy);
 
 static int dedicated_refuse(struct dedicated_refusal *why, u32 reason, int err)
 {
@@ -483,6 +534,7 @@ static long dedicated_lease_this_cpu(void *refusal)
 		return ret;
 
 	cpumask_set_cpu(cpu, &__cpu_dedicated_mask);
+	blocking_notifier_call_chain(&dedicated_notifiers, cpu, NULL);
 	lapic_timer_lend(cpu, true);
 	ret = tick_remote_start(cpu, dedicated_raise_timer);
 	if (ret) {

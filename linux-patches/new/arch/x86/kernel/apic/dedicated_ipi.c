@@ -269,6 +269,10 @@ static void dedicated_run_one(int vector)
 		/* For a generic vCPU.  It has exited, and KVM will look. */
 		inc_irq_stat(kvm_posted_intr_ipis);
 		break;
+	case POSTED_INTR_WAKEUP_VECTOR:
+		/* From before the lease, which has woken who was waiting here. */
+		inc_irq_stat(kvm_posted_intr_wakeup_ipis);
+		break;
 #endif
 	case REBOOT_VECTOR:
 		cpu_emergency_disable_virtualization();

@@ -11,6 +11,7 @@
 
 #include "../hpkvm.h"
 #include "capabilities.h"
+#include "posted_intr.h"
 #include "vmx.h"
 #include "x86_ops.h"
 
@@ -175,6 +176,7 @@ static const struct kvm_hpkvm_ops vmx_hpkvm_ops = {
 	.trap_hlt		= vmx_hpkvm_trap_hlt,
 	.wake			= vmx_hpkvm_wake,
 	.stop_entry		= vmx_hpkvm_stop_entry,
+	.leave_cpu		= vmx_pi_leave_cpu,
 };
 
 static const char *vmx_hpkvm_lacks(bool preemption_timer)

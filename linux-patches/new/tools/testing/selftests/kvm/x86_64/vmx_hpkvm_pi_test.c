@@ -1,0 +1,341 @@
+// SPDX-License-Identifier: GPL-2.0-only
+/*
+ * What a processor posts for the vCPUs of other VMs, while a core that they ran
+ * on is leased.
+ *
+ * With IPI virtualization the notification goes to where the vCPU's descriptor
+ * says, past all of the kernel's senders.  The vCPU must wake up, or see its
+ * interrupt, and the guest that holds the core must see nothing of it.
+ */
+#define _GNU_SOURCE
+#include <pthread.h>
+#include <sched.h>
+#include <sys/syscall.h>
+#include <time.h>
+
+#include "apic.h"
+#include "hpkvm.h"
+#include "hpkvm_harness.h"
+
+#define SENDER		0
+#define RECEIVER	1
+#define NR_VCPUS	2
+
+#define VECTOR		0x75
+#define FIRST_STRAY	0x20
+
+#define NR_IPIS		40	/* see hpkvm_count() */
+#define WAIT_SECONDS	20
+
+/* What the receiver does. */
+enum mode {
+	SPIN,
+	HALT,
+	LEAVE,			/* to user space, once for each LEAVE */
+};
+
+static struct shared {
+	uint64_t ready[NR_VCPUS];
+	uint64_t mode;
+	uint64_t sends;		/* so many have been asked for */
+	uint64_t received;
+} shared;
+
+/* In the memory of the guest that holds the core. */
+static uint64_t strays[256];
+
+FIXTURE(pi) {
+	struct kvm_vm *vm;
+	struct kvm_vcpu *vcpus[NR_VCPUS];
+	struct shared *s;
+	uint32_t core;
+	pid_t receiver;
+	uint64_t left;		/* the receiver is in user space */
+	struct kvm_vm *holder;
+	struct hpkvm_runner runner;
+	uint64_t *strays;
+};
+
+/* ---- The guests ---- */
+
+static void guest_handler(struct ex_regs *regs)
+{
+	WRITE_ONCE(shared.received, shared.received + 1);
+	x2apic_write_reg(APIC_EOI, 0);
+}
+
+static void guest_sender(void)
+{
+	uint64_t sent = 0;
+
+	x2apic_enable();
+	WRITE_ONCE(shared.ready[SENDER], 1);
+	for (;;) {
+		if (READ_ONCE(shared.sends) == sent)
+			continue;
+		sent++;
+		x2apic_write_reg(APIC_ICR, (uint64_t)RECEIVER << 32 |
+					   APIC_DM_FIXED | VECTOR);
+	}
+}
+
+static void guest_receiver(void)
+{
+	x2apic_enable();
+	WRITE_ONCE(shared.ready[RECEIVER], 1);
+	for (;;) {
+		switch (READ_ONCE(shared.mode)) {
+		case SPIN:
+			asm volatile("sti; nop; cli" : : : "memory");
+			break;
+		case HALT:
+			asm volatile("sti; hlt; cli" : : : "memory");
+			break;
+		default:
+			WRITE_ONCE(shared.mode, SPIN);
+			GUEST_SYNC(0);
+		}
+	}
+}
+
+static void stray_handler(struct ex_regs *regs)
+{
+	strays[regs->vector]++;
+	x2apic_write_reg(APIC_EOI, 0);
+}
+
+static void guest_holder(void)
+{
+	x2apic_enable();
+	asm volatile("sti");
+	for (;;)
+		;
+}
+
+/* ---- The host ---- */
+
+static void wait_for(uint64_t *what, uint64_t value, const char *name)
+{
+	struct timespec begin;
+
+	clock_gettime(CLOCK_MONOTONIC, &begin);
+	while (READ_ONCE(*what) != value) {
+		TEST_ASSERT(timespec_elapsed(begin).tv_sec < WAIT_SECONDS,
+			    "%s is %lu, and never %lu", name, READ_ONCE(*what),
+			    value);
+		usleep(100);
+	}
+}
+
+#define WAIT_FOR(what, value) wait_for(&(what), value, #what)
+
+static void *run_sender(void *arg)
+{
+	FIXTURE_DATA(pi) *self = arg;
+
+	hpkvm_pin(0);
+	vcpu_run(self->vcpus[SENDER]);
+	TEST_FAIL("The sender ended");
+	return NULL;
+}
+
+static void *run_receiver(void *arg)
+{
+	FIXTURE_DATA(pi) *self = arg;
+
+	hpkvm_pin(self->core);
+	WRITE_ONCE(self->receiver, syscall(SYS_gettid));
+	for (;;) {
+		vcpu_run(self->vcpus[RECEIVER]);
+		WRITE_ONCE(self->left, 1);
+		while (READ_ONCE(self->left))
+			usleep(1000);
+	}
+	return NULL;
+}
+
+/* It sleeps, as ps says. */
+static bool is_asleep(pid_t tid)
+{
+	char path[64], state = 0;
+	FILE *file;
+
+	snprintf(path, sizeof(path), "/proc/self/task/%d/stat", tid);
+	file = fopen(path, "r");
+	TEST_ASSERT(file && fscanf(file, "%*d (%*[^)]) %c", &state) == 1,
+		    "Can't read %s", path);
+	fclose(file);
+	return state == 'S';
+}
+
+/* Nothing but an interrupt ends HALT. */
+static void make_receiver(FIXTURE_DATA(pi) *self, enum mode mode)
+{
+	struct timespec begin;
+
+	WRITE_ONCE(self->s->mode, mode);
+	if (mode == LEAVE)
+		WAIT_FOR(self->left, 1);
+	clock_gettime(CLOCK_MONOTONIC, &begin);
+	while (mode == HALT && !is_asleep(self->receiver)) {
+		TEST_ASSERT(timespec_elapsed(begin).tv_sec < WAIT_SECONDS,
+			    "It does not fall asleep");
+		usleep(1000);
+	}
+}
+
+static void lease(FIXTURE_DATA(pi) *self)
+{
+	struct kvm_hpkvm_state state;
+	struct timespec begin;
+	pthread_t thread;
+
+	self->runner.core = self->core;
+	TEST_ASSERT(!pthread_create(&thread, NULL, hpkvm_bind_and_run,
+				    &self->runner), "No thread");
+	clock_gettime(CLOCK_MONOTONIC, &begin);
+	do {
+		usleep(1000);
+		state = hpkvm_state(self->runner.vcpu);
+		TEST_ASSERT(timespec_elapsed(begin).tv_sec < WAIT_SECONDS,
+			    "Not in passthrough, reason %u", state.reason);
+	} while (state.mode != KVM_HPKVM_MODE_PASSTHROUGH);
+}
+
+static void send(struct shared *s)
+{
+	WRITE_ONCE(s->sends, s->sends + 1);
+}
+
+static void expect_no_strays(FIXTURE_DATA(pi) *self)
+{
+	for (int i = FIRST_STRAY; i < 256; i++)
+		TEST_ASSERT(!self->strays[i],
+			    "The core's guest got vector %#x %lu times", i,
+			    self->strays[i]);
+}
+
+static bool has_ipi_virtualization(void)
+{
+	char on = 'N';
+	FILE *file = fopen("/sys/module/kvm_intel/parameters/enable_ipiv", "r");
+
+	if (file) {
+		on = fgetc(file);
+		fclose(file);
+	}
+	return on == 'Y';
+}
+
+static void make_holder(FIXTURE_DATA(pi) *self)
+{
+	self->holder = hpkvm_vm_create(1, KVM_HPKVM_F_ALL);
+	self->runner.vcpu = vm_vcpu_add(self->holder, 0, guest_holder);
+	for (int i = FIRST_STRAY; i < 256; i++)
+		vm_install_exception_handler(self->holder, i, stray_handler);
+	self->strays = addr_gva2hva(self->holder, (vm_vaddr_t)strays);
+}
+
+FIXTURE_SETUP(pi)
+{
+	void *guests[] = { guest_sender, guest_receiver };
+	pthread_t thread;
+
+	if (!has_ipi_virtualization())
+		SKIP(return, "this host has no IPI virtualization");
+	if (!hpkvm_supported() || !hpkvm_find_cores(&self->core, 1))
+		SKIP(return, "no CPU of this host can be leased");
+
+	self->vm = vm_create(NR_VCPUS);
+	for (int i = 0; i < NR_VCPUS; i++)
+		self->vcpus[i] = vm_vcpu_add(self->vm, i, guests[i]);
+	vm_install_exception_handler(self->vm, VECTOR, guest_handler);
+	self->s = addr_gva2hva(self->vm, (vm_vaddr_t)&shared);
+	make_holder(self);
+
+	ASSERT_EQ(0, pthread_create(&thread, NULL, run_sender, self));
+	ASSERT_EQ(0, pthread_create(&thread, NULL, run_receiver, self));
+	for (int i = 0; i < NR_VCPUS; i++)
+		WAIT_FOR(self->s->ready[i], 1);
+}
+
+/* The guests never end: the process does, and with it all else. */
+FIXTURE_TEARDOWN(pi)
+{
+}
+
+/* Notifications went to the core's wake-up list, and no thread runs there. */
+TEST_F_TIMEOUT(pi, asleep_before_the_lease, 60 * PATIENCE)
+{
+	cpu_set_t elsewhere;
+
+	make_receiver(self, HALT);
+	CPU_ZERO(&elsewhere);
+	CPU_SET(1, &elsewhere);
+	ASSERT_EQ(0, sched_setaffinity(self->receiver, sizeof(elsewhere),
+				       &elsewhere));
+	lease(self);
+	send(self->s);
+	WAIT_FOR(self->s->received, 1);
+	expect_no_strays(self);
+}
+
+/* The leased core's own thread is not the only one that may run there. */
+TEST_F_TIMEOUT(pi, asleep_after_the_lease, 120 * PATIENCE)
+{
+	int ipis = hpkvm_count(NR_IPIS);
+
+	lease(self);
+	for (int i = 1; i <= ipis; i++) {
+		make_receiver(self, HALT);
+		send(self->s);
+		WAIT_FOR(self->s->received, i);
+	}
+	expect_no_strays(self);
+}
+
+TEST_F_TIMEOUT(pi, running_after_the_lease, 120 * PATIENCE)
+{
+	int ipis = hpkvm_count(NR_IPIS);
+
+	lease(self);
+	for (int i = 1; i <= ipis; i++) {
+		send(self->s);
+		WAIT_FOR(self->s->received, i);
+	}
+	expect_no_strays(self);
+}
+
+/* Its descriptor still names the core. */
+TEST_F_TIMEOUT(pi, outside_during_the_lease, 60 * PATIENCE)
+{
+	make_receiver(self, LEAVE);
+	lease(self);
+	send(self->s);
+	/* Whatever it is that the processor does about that. */
+	usleep(100000);
+	ASSERT_EQ(0, self->s->received);
+	expect_no_strays(self);
+	WRITE_ONCE(self->left, 0);
+	WAIT_FOR(self->s->received, 1);
+}
+
+/* The core is the host's again while the vCPU is on it. */
+TEST_F_TIMEOUT(pi, after_the_release, 120 * PATIENCE)
+{
+	int ipis = hpkvm_count(NR_IPIS);
+
+	ASSERT_EQ(0, hpkvm_bind(self->runner.vcpu, self->core, NULL));
+	hpkvm_pin(1);
+	/* It spins, and has been there for some time. */
+	usleep(100000);
+	ASSERT_EQ(0, hpkvm_unbind(self->runner.vcpu));
+	for (int i = 1; i <= 2 * ipis; i++) {
+		if (i == ipis)
+			make_receiver(self, HALT);
+		send(self->s);
+		WAIT_FOR(self->s->received, i);
+	}
+}
+
+TEST_HARNESS_MAIN
