@@ -27,6 +27,16 @@ set_policy() {	# name, chrt's option for it, priority
 	done
 }
 
+# Half of each CPU: the kernel does not give all of them away.  -R, because KVM
+# makes a thread for the VM at a vCPU's first run, which else EAGAIN ends.
+set_deadline() {	# name
+	within 60 has_threads "$1" || return 1
+	for _tid in $(vcpu_threads "$1"); do
+		"$FILES/chrt" -R -d -T 5000000 -D 10000000 -P 10000000 -p 0 "$_tid" ||
+			return 1
+	done
+}
+
 has_policy() {	# name, policy as /proc shows it
 	for _tid in $(vcpu_threads "$1"); do
 		[ "$(sed 's/.*) //' "/proc/$_tid/stat" | cut -d' ' -f39)" = "$2" ] ||
@@ -91,6 +101,20 @@ ok "awake: its threads are FIFO again" set_policy awake -f 1
 ok "awake, FIFO again: the host's work goes on" host_works_repeatedly
 vm_kill awake
 ok "awake: the host's work goes on when it is gone" host_works_repeatedly
+
+# SCHED_DEADLINE is for tasks that may run on any CPU, when it is set.
+vm_start deadline hpkvm,cpus=2-3 irqs=10000000
+ok "deadline: its threads are deadline tasks" set_deadline deadline
+vm_ask deadline '{"execute":"cont"}' >/dev/null
+ok "deadline: its vCPUs are in passthrough" vm_dedicated deadline 2
+ok "deadline: they are deadline tasks" has_policy deadline 6
+ok "deadline: the host's work goes on" host_works_repeatedly
+ok "deadline: its threads are ordinary ones" set_policy deadline -o 0
+ok "deadline: they can't be deadline tasks while they have a core" \
+	not set_deadline deadline
+ok "deadline: the host's work goes on then" host_works_repeatedly
+vm_kill deadline
+ok "deadline: the host's work goes on when it is gone" host_works_repeatedly
 for core in 2 3; do
 	ok "core $core serves the host afterwards" "$FILES/core-check" $core
 done

@@ -8,13 +8,17 @@
  *   Retarget  the guest writes the redirection entry, on another vCPU
  *   Rtc       an edge-triggered interrupt whose EOI KVM follows, sent on another CPU:
  *             __kvm_hpkvm_deliver() looks whether KVM must see its EOI
+ *   Reroute   the RTC's interrupt gets another vector, by the hand of another CPU
+ *   Rerouted  __kvm_hpkvm_deliver() of that: hpkvm_ioapic_handles()
  *   Tracker   kvm_apic_pending_eoi(), on another CPU
- *   Vcpu      vcpu_scan_ioapic(), __kvm_hpkvm_scan_end(); hpkvm_flush_pending(); the
+ *   Vcpu      kvm_hpkvm_scan_requested(), vcpu_scan_ioapic(), __kvm_hpkvm_scan_end(); hpkvm_flush_pending(); the
  *             guest; hpkvm_intercepted_eoi() and stock KVM's EOI
  *
  * Faults:
  *   VIRTUAL   kvm_apic_pending_eoi() does not know what only the core has
  *   IN_PLACE  a scan can be seen half done
+ *   OLD       senders know of a scan when it is complete
+ *   UNMARKED  the request is gone before the scan can be seen to be under way
  *   CLEARED   the vector leaves the virtual IRR before it is in eoi_vectors
  */
 
@@ -25,8 +29,9 @@ bool core;			/* ... and in the core's: pending or in service */
 bool given;			/* from the virtual IRR to the EOI: it is pending */
 bool remote_irr;
 bool match = true;		/* the line's entry has this vCPU for its target */
-bool handled = true, handled_rtc = true, scanned;
-bool scan_request;
+bool handled = true, handled_rtc = true, scanned, scanned_rerouted;
+bool scan_request, scanning;
+bool rerouted, handled_rerouted;	/* the RTC's new vector */
 byte lines;
 
 #ifdef VIRTUAL
@@ -66,6 +71,25 @@ active proctype Rtc()
 	od
 }
 
+/* Both are done under the I/O APIC's lock. */
+active proctype Reroute()
+{
+	atomic { rerouted = true; scan_request = true }
+}
+
+active proctype Rerouted()
+{
+	bool virtual;
+
+	rerouted;
+#ifndef OLD
+	virtual = scan_request;
+	virtual = virtual || scanning;
+#endif
+	virtual = virtual || handled_rerouted;
+	assert(virtual)
+}
+
 /* In the order of the function's tests. */
 active proctype Tracker()
 {
@@ -92,8 +116,10 @@ inline scan()
 	handled_rtc = false;
 #endif
 	scanned = match || PENDING;
+	scanned_rerouted = rerouted;
 	handled = scanned;
-	handled_rtc = true
+	handled_rtc = true;
+	handled_rerouted = scanned_rerouted
 }
 
 inline inject()
@@ -124,7 +150,16 @@ inline eoi()
 active proctype Vcpu()
 {
 end:	do
-	:: scan_request -> scan_request = false; scan()
+	:: scan_request ->
+#ifdef UNMARKED
+		scan_request = false;
+		scanning = true;
+#else
+		scanning = true;
+		scan_request = false;
+#endif
+		scan();
+		scanning = false
 	:: virr && !core -> inject()
 	:: core -> eoi()
 	od

@@ -13,7 +13,7 @@
  *   Apic      the local APIC: a self-IPI is accepted, and then in the IRR, some time
  *             after it was sent; dedicated_send_host_vector() waits for that
  *   interrupt sysvec_dedicated_cpu(), dedicated_shut_gate(),
- *             dedicated_run_deferred(), dedicated_skip_hlt()
+ *             dedicated_run_deferred(), dedicated_skip_idle()
  *
  * With -DVMX, NMIs come in the entry window, and vmx_hpkvm_stop_entry() makes
  * the entry exit; without, GIF is 0 there (SVM).

@@ -299,6 +299,8 @@ static void hpkvm_promote(struct kvm_vcpu *vcpu)
 	h->gate_shut = false;
 	h->hlt_trapped = false;
 
+	/* No entry waits for what KVM's timer sends early. */
+	vcpu->arch.apic->lapic_timer.timer_advance_ns = 0;
 	hpkvm_timer_start(vcpu);
 	hpkvm_ops->set_passthrough(vcpu, true);
 	hpkvm_open_all(vcpu, true);

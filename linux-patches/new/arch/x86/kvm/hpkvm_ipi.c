@@ -21,6 +21,7 @@
 #include "hpkvm.h"
 #include "hpkvm_fault.h"
 #include "lapic.h"
+#include "pmu.h"
 #include "trace.h"
 
 static bool __read_mostly hpkvm_fast_ipi = true;
@@ -123,13 +124,15 @@ static bool hpkvm_ipi_ids_are_fixed(struct kvm *kvm)
  * kvm_hpkvm_ipi_enter - may this vCPU's IPIs be sent in assembly?
  * @vcpu: a vCPU in passthrough, about to enter the guest
  *
- * Not while its timer is VMX's preemption timer, which starts anew at each entry.
+ * Not while its timer is VMX's preemption timer, which starts anew at each entry,
+ * nor while it counts instructions, of which WRMSR is one.
  */
 void kvm_hpkvm_ipi_enter(struct kvm_vcpu *vcpu)
 {
 	bool fast = READ_ONCE(hpkvm_fast_ipi) && !hpkvm_ipi_is_traced() &&
 		    !hpkvm_fault_armed(HPKVM_FAULT_SEND) &&
 		    !kvm_lapic_hv_timer_in_use(vcpu) &&
+		    !vcpu_to_pmu(vcpu)->event_count &&
 		    hpkvm_ipi_ids_are_fixed(vcpu->kvm);
 
 	vcpu->arch.hpkvm.ipi.map = fast ? vcpu->kvm->arch.hpkvm_ipi_map : NULL;

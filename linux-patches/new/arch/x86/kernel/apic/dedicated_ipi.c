@@ -35,8 +35,6 @@
 
 #include "local.h"
 
-#define HLT_INSN_OPCODE		0xf4
-
 /* All vectors that can be deferred lie in [BASE, BASE + BITS_PER_LONG). */
 #define DEDICATED_WORK_BASE	(NR_VECTORS - 32)
 
@@ -318,16 +316,27 @@ void dedicated_shut_gate(struct dedicated_cpu *d)
 	}
 }
 
+/* HLT, MWAIT or MWAITX: the bytes of the instruction at @ip, 0 if it is another. */
+static unsigned int dedicated_idle_insn(const u8 *ip)
+{
+	if (ip[0] == 0xf4)
+		return 1;
+	if (ip[0] == 0x0f && ip[1] == 0x01 && (ip[2] == 0xc9 || ip[2] == 0xfb))
+		return 3;
+	return 0;
+}
+
 /*
  * STI delays interrupts until HLT has begun to wait, but it need not delay an
  * NMI.  One that comes between the two returns to HLT with the host vector
  * pending and without the delay: the vector is taken before HLT, which would
- * then sleep through the need_resched that was set.  Let idle look again.
+ * then sleep through what the host's work has left for idle to look at: tasks,
+ * and timers of its own.  MWAIT would wake up for tasks only.
  */
-static void dedicated_skip_hlt(struct pt_regs *regs)
+static void dedicated_skip_idle(struct pt_regs *regs)
 {
-	if (!user_mode(regs) && *(u8 *)regs->ip == HLT_INSN_OPCODE)
-		regs->ip++;
+	if (!user_mode(regs))
+		regs->ip += dedicated_idle_insn((const u8 *)regs->ip);
 }
 
 DEFINE_IDTENTRY_SYSVEC(sysvec_dedicated_cpu)
@@ -341,7 +350,7 @@ DEFINE_IDTENTRY_SYSVEC(sysvec_dedicated_cpu)
 		WRITE_ONCE(d->host_vector_caught, false);
 	}
 	dedicated_shut_gate(d);
-	dedicated_skip_hlt(regs);
+	dedicated_skip_idle(regs);
 
 	/* The tick looks at what it interrupted. */
 	old_regs = set_irq_regs(regs);

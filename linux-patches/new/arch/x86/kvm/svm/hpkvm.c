@@ -11,20 +11,23 @@
 #include "../hpkvm.h"
 #include "svm.h"
 
-/* Intercepts that F_DIRECT_HLT clears. */
+/* Intercepts that F_DIRECT_HLT clears: the last ones if a guest may MWAIT. */
 static const u8 hlt_intercepts[] = {
 	INTERCEPT_HLT, INTERCEPT_PAUSE, INTERCEPT_MONITOR, INTERCEPT_MWAIT,
 	INTERCEPT_MWAIT_COND,
 };
+#define NR_WITHOUT_MWAIT	2
 
 /* A guest's GIF masks no physical interrupts: know when it clears it. */
 #define CLGI_INTERCEPT_SET	BIT(31)
 
 static void svm_hpkvm_clear_hlt(struct vcpu_svm *svm, u64 *cleared)
 {
-	unsigned int i;
+	unsigned int i, nr = ARRAY_SIZE(hlt_intercepts);
 
-	for (i = 0; i < ARRAY_SIZE(hlt_intercepts); i++) {
+	if (!kvm_hpkvm_can_mwait())
+		nr = NR_WITHOUT_MWAIT;
+	for (i = 0; i < nr; i++) {
 		if (!svm_is_intercept(svm, hlt_intercepts[i]))
 			continue;
 		*cleared |= BIT(i);

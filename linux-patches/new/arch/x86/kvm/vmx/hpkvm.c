@@ -20,10 +20,10 @@
 				 CPU_BASED_CR8_LOAD_EXITING |	\
 				 CPU_BASED_CR8_STORE_EXITING)
 
-/* What F_DIRECT_HLT clears. */
+/* What F_DIRECT_HLT clears, and if a guest may MWAIT. */
 #define HPKVM_HLT_CONTROLS	(CPU_BASED_HLT_EXITING |	\
-				 CPU_BASED_PAUSE_EXITING |	\
-				 CPU_BASED_MONITOR_EXITING |	\
+				 CPU_BASED_PAUSE_EXITING)
+#define HPKVM_MWAIT_CONTROLS	(CPU_BASED_MONITOR_EXITING |	\
 				 CPU_BASED_MWAIT_EXITING)
 
 /*
@@ -40,7 +40,9 @@ static void vmx_hpkvm_on(struct kvm_vcpu *vcpu)
 	u32 secondary = secondary_exec_controls_get(vmx);
 	u32 exec_off, secondary_off;
 
-	exec_off = exec & (HPKVM_TPR_CONTROLS | (hlt ? HPKVM_HLT_CONTROLS : 0));
+	exec_off = exec & (HPKVM_TPR_CONTROLS |
+			   (hlt ? HPKVM_HLT_CONTROLS : 0) |
+			   (hlt && kvm_hpkvm_can_mwait() ? HPKVM_MWAIT_CONTROLS : 0));
 	secondary_off = secondary & (hlt ? SECONDARY_EXEC_PAUSE_LOOP_EXITING : 0);
 	vcpu->arch.hpkvm.vendor = (u64)secondary_off << 32 | exec_off;
 
