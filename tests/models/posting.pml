@@ -8,12 +8,13 @@
  *   Vcpu     on the core X: vmx_vcpu_pi_load(), pi_delegate(), pi_try_join();
  *            vmx_vcpu_pi_put(), pi_enable_wakeup_handler(), pi_has_deputy(),
  *            pi_end_delegation()
- *   Lease    dedicated_lease_this_cpu(), vmx_pi_leave_cpu()
+ *   Lease    dedicated_lease_this_cpu(), vmx_pi_leave_cpu(), pi_leave_cpu()
  *   HandlerX, HandlerD   pi_wakeup_handler(), pi_wake_up(): on X, and on a deputy
  *
  * What the vCPU's thread does with preemption off is never amid a step of the
  * lease's: both are on X.  A thread that was loaded when the lease came was
- * scheduled out, and is loaded again before it goes on.
+ * scheduled out, and is loaded again before it goes on.  Who schedules, and who
+ * wakes, holds X's runqueue.
  *
  * Faults:
  *   STAY      a lease leaves those who sleep on X's list
@@ -21,6 +22,7 @@
  *   AIMED     a vCPU that was put still aims its notifications at X
  *   OWN       a vCPU that is loaded on a leased core aims them at it
  *   WAKE      the deputy wakes, and does not kick
+ *   RUNQUEUE  who is scheduled out leaves the deputy's list
  */
 
 #define POSTS 2
@@ -35,6 +37,7 @@ byte ndst = X;
 bool nv_wake;			/* the wake-up vector, or the one that guests take */
 byte list;			/* pi_wakeup_cpu */
 bool lock_x, lock_d, cpu_x;	/* cpu_x: the thread has preemption off */
+bool rq_x, out;			/* out: it is scheduled out, not just put */
 bool leased, closed;
 bool loaded, preempted;
 bool in_guest, sleeps;		/* sleeps: the thread's state says so */
@@ -108,6 +111,10 @@ inline load()
 inline put()
 {
 	if
+	:: out -> take(rq_x)
+	:: else
+	fi;
+	if
 	:: sleeps && list == NONE ->
 		take(lock_x); list = X; lock_x = false;
 		nv_wake = true;
@@ -120,12 +127,21 @@ inline put()
 		:: on -> irr_d = true
 		:: else
 		fi
+#ifndef RUNQUEUE
+	:: !sleeps && list == D && out -> sn = true
+	:: !sleeps && list == D && !out ->
+#else
 	:: !sleeps && list == D ->
+#endif
 		take(lock_d); list = NONE; lock_d = false;
 		atomic { ndst = X; nv_wake = false; sn = true }
 	:: else
 	fi;
-	atomic { loaded = false; cpu_x = false }
+	atomic { loaded = false; cpu_x = false };
+	if
+	:: out -> rq_x = false
+	:: else
+	fi
 }
 
 active proctype Vcpu()
@@ -148,7 +164,7 @@ again:		atomic {
 		};
 		if
 		:: turns < TURNS ->
-			/* It exits: to user space, or to sleep in HLT. */
+			/* It exits: to sleep in HLT, for another task, to user space. */
 			turns++;
 			in_guest = false;
 			if
@@ -157,8 +173,10 @@ again:		atomic {
 				if
 				:: on -> sleeps = false
 				:: else
-				fi
-			:: skip
+				fi;
+				out = true
+			:: out = true
+			:: out = false
 			fi;
 			do
 			:: atomic { !cpu_x && !preempted -> cpu_x = true }; break
@@ -176,7 +194,7 @@ end_running:		!in_guest -> goto again
 inline wake()
 {
 	if
-	:: sleeps -> sleeps = false
+	:: sleeps -> take(rq_x); sleeps = false; rq_x = false
 #ifndef WAKE
 	:: else -> in_guest = false
 #else
@@ -214,7 +232,7 @@ active proctype Lease()
 	};
 #ifndef LATE
 	if
-	:: moved && on -> atomic { wake() }
+	:: moved && on -> wake()
 	:: else
 	fi;
 #endif
@@ -230,7 +248,7 @@ end:	do
 		irr_x = false;
 		take(lock_x);
 		if
-		:: list == X && on -> atomic { wake() }
+		:: list == X && on -> wake()
 		:: else
 		fi;
 		lock_x = false
@@ -244,7 +262,7 @@ end:	do
 		irr_d = false;
 		take(lock_d);
 		if
-		:: list == D && on -> atomic { wake() }
+		:: list == D && on -> wake()
 		:: else
 		fi;
 		lock_d = false

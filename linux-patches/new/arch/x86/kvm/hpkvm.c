@@ -15,6 +15,7 @@
  */
 #define pr_fmt(fmt) KBUILD_MODNAME ": " fmt
 
+#include <linux/cpuhotplug.h>
 #include <linux/kvm_host.h>
 #include <linux/rcupdate.h>
 #include <linux/sched.h>
@@ -48,22 +49,42 @@ static const char *hpkvm_lacks;
 static int hpkvm_cpu_leased(struct notifier_block *nb, unsigned long cpu,
 			    void *unused)
 {
-	struct kvm_vcpu *vcpu;
-	unsigned long i;
-	struct kvm *kvm;
-
-	mutex_lock(&kvm_lock);
-	list_for_each_entry(kvm, &vm_list, vm_list) {
-		kvm_for_each_vcpu(i, vcpu, kvm)
-			hpkvm_ops->leave_cpu(vcpu, cpu);
-	}
-	mutex_unlock(&kvm_lock);
+	hpkvm_ops->leave_cpu(cpu);
 	return NOTIFY_OK;
 }
 
 static struct notifier_block hpkvm_lease_nb = {
 	.notifier_call = hpkvm_cpu_leased,
 };
+
+/* They may have been aimed at it in place of a leased one. */
+static int hpkvm_cpu_dead(unsigned int cpu)
+{
+	hpkvm_ops->leave_cpu(cpu);
+	return 0;
+}
+
+static int hpkvm_cpuhp_state;
+
+static void hpkvm_follow_cpus(const struct kvm_hpkvm_ops *ops)
+{
+	if (ops->leave_cpu) {
+		dedicated_cpu_register_notifier(&hpkvm_lease_nb);
+		hpkvm_cpuhp_state =
+			cpuhp_setup_state_nocalls(CPUHP_BP_PREPARE_DYN,
+						  "kvm/x86/hpkvm:prepare", NULL,
+						  hpkvm_cpu_dead);
+	}
+}
+
+static void hpkvm_unfollow_cpus(const struct kvm_hpkvm_ops *ops)
+{
+	if (ops->leave_cpu) {
+		dedicated_cpu_unregister_notifier(&hpkvm_lease_nb);
+		if (hpkvm_cpuhp_state > 0)
+			cpuhp_remove_state_nocalls(hpkvm_cpuhp_state);
+	}
+}
 
 /**
  * kvm_hpkvm_set_ops - a vendor module comes or goes
@@ -79,11 +100,11 @@ void kvm_hpkvm_set_ops(const struct kvm_hpkvm_ops *ops, const char *lacks)
 		hpkvm_fault_init();
 	else
 		hpkvm_fault_exit();
-	if (hpkvm_ops && hpkvm_ops->leave_cpu)
-		dedicated_cpu_unregister_notifier(&hpkvm_lease_nb);
+	if (hpkvm_ops)
+		hpkvm_unfollow_cpus(hpkvm_ops);
 	hpkvm_ops = ops;
-	if (ops && ops->leave_cpu)
-		dedicated_cpu_register_notifier(&hpkvm_lease_nb);
+	if (ops)
+		hpkvm_follow_cpus(ops);
 }
 EXPORT_SYMBOL_GPL(kvm_hpkvm_set_ops);
 
@@ -113,7 +134,8 @@ u32 kvm_hpkvm_features(void)
 
 	if (hpkvm_host_unsuitable(&why))
 		return 0;
-	return hpkvm_ops->features |
+	return (hpkvm_ops->features &
+		~(mitigate_smt_rsb ? KVM_HPKVM_F_DIRECT_HLT : 0)) |
 	       (irq_remapping_can_direct() ? KVM_HPKVM_F_DIRECT_VFIO : 0);
 }
 
@@ -299,8 +321,6 @@ static void hpkvm_promote(struct kvm_vcpu *vcpu)
 	h->gate_shut = false;
 	h->hlt_trapped = false;
 
-	/* No entry waits for what KVM's timer sends early. */
-	vcpu->arch.apic->lapic_timer.timer_advance_ns = 0;
 	hpkvm_timer_start(vcpu);
 	hpkvm_ops->set_passthrough(vcpu, true);
 	hpkvm_open_all(vcpu, true);

@@ -26,8 +26,8 @@
  * @trap_hlt: intercept HLT in spite of F_DIRECT_HLT, or not
  * @wake: end the HLT that the guest is in, if it is; NULL if no exit leaves it
  *	there
- * @leave_cpu: @cpu has been leased: have nothing for @vcpu, one of any VM, come to
- *	its local APIC; NULL if nothing does
+ * @leave_cpu: @cpu has been leased, or is off line: have nothing for any vCPU of
+ *	the host's come to its local APIC; NULL if nothing does
  * @stop_entry: in NMI context, have the entry that is under way exit at once;
  *	NULL if no NMI can come between kvm_hpkvm_enter() and kvm_hpkvm_exit()
  */
@@ -40,7 +40,7 @@ struct kvm_hpkvm_ops {
 	void (*trap_hlt)(struct kvm_vcpu *vcpu, bool trap);
 	bool (*wake)(struct kvm_vcpu *vcpu);
 	void (*stop_entry)(void);
-	void (*leave_cpu)(struct kvm_vcpu *vcpu, int cpu);
+	void (*leave_cpu)(unsigned int cpu);
 };
 
 /* Enabled while a vCPU is bound. */

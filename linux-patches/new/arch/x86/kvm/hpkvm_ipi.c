@@ -120,19 +120,35 @@ static bool hpkvm_ipi_ids_are_fixed(struct kvm *kvm)
 	return fixed;
 }
 
+/* WRMSR is an instruction, too, and KVM would have to count it. */
+static bool hpkvm_ipi_is_counted(struct kvm_vcpu *vcpu)
+{
+	struct kvm_pmu *pmu = vcpu_to_pmu(vcpu);
+	struct kvm_pmc *pmc;
+	int n;
+
+	if (likely(!pmu->event_count))
+		return false;
+	kvm_for_each_pmc(pmu, pmc, n, pmu->all_valid_pmc_idx) {
+		if (pmc_speculative_in_use(pmc))
+			return true;
+	}
+	return false;
+}
+
 /**
  * kvm_hpkvm_ipi_enter - may this vCPU's IPIs be sent in assembly?
  * @vcpu: a vCPU in passthrough, about to enter the guest
  *
  * Not while its timer is VMX's preemption timer, which starts anew at each entry,
- * nor while it counts instructions, of which WRMSR is one.
+ * nor while it counts events.
  */
 void kvm_hpkvm_ipi_enter(struct kvm_vcpu *vcpu)
 {
 	bool fast = READ_ONCE(hpkvm_fast_ipi) && !hpkvm_ipi_is_traced() &&
 		    !hpkvm_fault_armed(HPKVM_FAULT_SEND) &&
 		    !kvm_lapic_hv_timer_in_use(vcpu) &&
-		    !vcpu_to_pmu(vcpu)->event_count &&
+		    !hpkvm_ipi_is_counted(vcpu) &&
 		    hpkvm_ipi_ids_are_fixed(vcpu->kvm);
 
 	vcpu->arch.hpkvm.ipi.map = fast ? vcpu->kvm->arch.hpkvm_ipi_map : NULL;

@@ -49,6 +49,7 @@ static int hpkvm_lease_check(struct kvm_vcpu *vcpu,
 static int hpkvm_lease_take(struct kvm_vcpu *vcpu, unsigned int cpu,
 			    struct dedicated_refusal *why)
 {
+	struct kvm_timer *timer = &vcpu->arch.apic->lapic_timer;
 	struct kvm_vcpu_hpkvm *h = &vcpu->arch.hpkvm;
 	int ret;
 
@@ -61,6 +62,8 @@ static int hpkvm_lease_take(struct kvm_vcpu *vcpu, unsigned int cpu,
 		return ret;
 	}
 
+	/* In passthrough no entry waits for what KVM's timer has sent early. */
+	swap(h->timer_advance_ns, timer->timer_advance_ns);
 	h->task = get_task_struct(current);
 	h->kicks_before = atomic_read(per_cpu_ptr(&dedicated_cpu.nmi_sent, cpu));
 	WRITE_ONCE(h->reason, KVM_HPKVM_REASON_NOT_ENTERED);
@@ -114,6 +117,9 @@ static void hpkvm_lease_end(struct kvm_vcpu *vcpu)
 
 	WRITE_ONCE(h->cpu, -1);
 	WRITE_ONCE(h->reason, KVM_HPKVM_REASON_NOT_BOUND);
+	if (vcpu->arch.apic)
+		swap(h->timer_advance_ns,
+		     vcpu->arch.apic->lapic_timer.timer_advance_ns);
 	dedicated_cpu_release(cpu);
 	hpkvm_lease_restore_affinity(h, cpu);
 	static_branch_dec(&kvm_hpkvm_key);

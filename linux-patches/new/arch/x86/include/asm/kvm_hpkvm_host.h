@@ -69,6 +69,7 @@ struct hpkvm_ipi_sender {
  * @scanned: what will be in ioapic_handled_vectors when it is complete
  * @vendor: for the vendor's set_passthrough()
  * @task: whose affinity unbind restores to @affinity
+ * @timer_advance_ns: what the local APIC's was before the lease
  * @kicks_before: the core's count of NMIs at bind
  * @ipi: sends to other vCPUs' cores
  * @ipi_target: is what those send to
@@ -95,6 +96,7 @@ struct kvm_vcpu_hpkvm {
 	u64 vendor;
 	struct task_struct *task;
 	cpumask_var_t affinity;
+	u32 timer_advance_ns;
 	u32 kicks_before;
 	struct hpkvm_ipi_sender ipi;
 	struct hpkvm_ipi_target ipi_target;

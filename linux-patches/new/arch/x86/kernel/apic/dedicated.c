@@ -103,11 +103,16 @@ int dedicated_cpu_unregister_notifier(struct notifier_block *nb)
 }
 EXPORT_SYMBOL_GPL(dedicated_cpu_unregister_notifier);
 
+static bool dedicated_can_deputize(unsigned int cpu)
+{
+	return cpu_online(cpu) && !cpu_dedicated(cpu);
+}
+
 /**
  * dedicated_cpu_deputy - who takes interrupts in place of a leased CPU?
- * @cpu: the leased CPU
+ * @cpu: a CPU that is leased, or off line
  *
- * Return: an online CPU that is not leased, near @cpu if there is one.
+ * Return: a housekeeping CPU, near @cpu if there is one.
  */
 unsigned int dedicated_cpu_deputy(unsigned int cpu)
 {
@@ -115,7 +120,12 @@ unsigned int dedicated_cpu_deputy(unsigned int cpu)
 	unsigned int other;
 
 	for_each_cpu_wrap(other, near, cpu) {
-		if (cpu_online(other) && !cpu_dedicated(other))
+		if (dedicated_can_deputize(other) &&
+		    housekeeping_cpu(other, HK_TYPE_TIMER))
+			return other;
+	}
+	for_each_cpu(other, housekeeping_cpumask(HK_TYPE_TIMER)) {
+		if (dedicated_can_deputize(other))
 			return other;
 	}
 	/* A lease leaves at least one. */

@@ -11,6 +11,7 @@
 #include <pthread.h>
 #include <sched.h>
 #include <sys/syscall.h>
+#include <sys/sysinfo.h>
 #include <time.h>
 
 #include "apic.h"
@@ -20,6 +21,8 @@
 #define SENDER		0
 #define RECEIVER	1
 #define NR_VCPUS	2
+
+#define NR_CPUS		64
 
 #define VECTOR		0x75
 #define FIRST_STRAY	0x20
@@ -228,6 +231,21 @@ static bool has_ipi_virtualization(void)
 	return on == 'Y';
 }
 
+/* A core on which a guest that is alone does not exit for the host's tick. */
+static bool find_quiet_core(uint32_t *core)
+{
+	uint32_t cores[NR_CPUS];
+	int nr = hpkvm_find_cores(cores, NR_CPUS);
+
+	for (int i = 0; i < nr; i++) {
+		*core = cores[i];
+		if (hpkvm_cpu_in_list("/sys/devices/system/cpu/nohz_full",
+				      *core))
+			return true;
+	}
+	return false;
+}
+
 static void make_holder(FIXTURE_DATA(pi) *self)
 {
 	self->holder = hpkvm_vm_create(1, KVM_HPKVM_F_ALL);
@@ -244,8 +262,8 @@ FIXTURE_SETUP(pi)
 
 	if (!has_ipi_virtualization())
 		SKIP(return, "this host has no IPI virtualization");
-	if (!hpkvm_supported() || !hpkvm_find_cores(&self->core, 1))
-		SKIP(return, "no CPU of this host can be leased");
+	if (!hpkvm_supported() || !find_quiet_core(&self->core))
+		SKIP(return, "no nohz_full CPU of this host can be leased");
 
 	self->vm = vm_create(NR_VCPUS);
 	for (int i = 0; i < NR_VCPUS; i++)
@@ -345,6 +363,34 @@ TEST_F_TIMEOUT(pi, after_the_release, 120 * PATIENCE)
 		send(self->s);
 		WAIT_FOR(self->s->received, i);
 	}
+}
+
+/* All but the first, and the core itself. */
+static void set_others_online(uint32_t core, bool online)
+{
+	for (int cpu = get_nprocs_conf() - 1; cpu > 0; cpu--) {
+		if (cpu != core)
+			TEST_ASSERT(hpkvm_set_online(cpu, online),
+				    "CPU %d can't go on or off line", cpu);
+	}
+}
+
+/* Whichever of them it is that takes the core's notifications. */
+TEST_F_TIMEOUT(pi, deputy_goes_offline, 120 * PATIENCE)
+{
+	ASSERT_EQ(0, hpkvm_bind(self->runner.vcpu, self->core, NULL));
+	hpkvm_pin(0);
+	usleep(100000);
+	set_others_online(self->core, false);
+	send(self->s);
+	WAIT_FOR(self->s->received, 1);
+	set_others_online(self->core, true);
+
+	make_receiver(self, HALT);
+	set_others_online(self->core, false);
+	send(self->s);
+	WAIT_FOR(self->s->received, 2);
+	set_others_online(self->core, true);
 }
 
 TEST_HARNESS_MAIN
