@@ -124,6 +124,20 @@ int hpkvm_host_unsuitable(struct dedicated_refusal *why)
 }
 
 /**
+ * kvm_hpkvm_may_disable_exits - may guests do without them on this host?
+ * @exits: KVM_X86_DISABLE_EXITS_*
+ *
+ * Return: true if any VM could disable all of them.
+ */
+bool kvm_hpkvm_may_disable_exits(u32 exits)
+{
+	int may = kvm_vm_ioctl_check_extension(NULL, KVM_CAP_X86_DISABLE_EXITS);
+
+	return !(exits & ~may);
+}
+EXPORT_SYMBOL_GPL(kvm_hpkvm_may_disable_exits);
+
+/**
  * kvm_hpkvm_features - what this host can do
  *
  * Return: a mask of KVM_HPKVM_F_*, 0 if it cannot lease cores at all.
@@ -131,11 +145,14 @@ int hpkvm_host_unsuitable(struct dedicated_refusal *why)
 u32 kvm_hpkvm_features(void)
 {
 	struct dedicated_refusal why;
+	u32 features;
 
 	if (hpkvm_host_unsuitable(&why))
 		return 0;
-	return (hpkvm_ops->features &
-		~(mitigate_smt_rsb ? KVM_HPKVM_F_DIRECT_HLT : 0)) |
+	features = hpkvm_ops->features;
+	if (!kvm_hpkvm_may_disable_exits(KVM_X86_DISABLE_EXITS_HLT))
+		features &= ~KVM_HPKVM_F_DIRECT_HLT;
+	return features |
 	       (irq_remapping_can_direct() ? KVM_HPKVM_F_DIRECT_VFIO : 0);
 }
 

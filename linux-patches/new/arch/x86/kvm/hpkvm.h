@@ -48,6 +48,7 @@ DECLARE_STATIC_KEY_FALSE(kvm_hpkvm_key);
 
 void kvm_hpkvm_set_ops(const struct kvm_hpkvm_ops *ops, const char *lacks);
 u32 kvm_hpkvm_features(void);
+bool kvm_hpkvm_may_disable_exits(u32 exits);
 int kvm_hpkvm_enable(struct kvm *kvm, u64 features);
 void kvm_hpkvm_vcpu_create(struct kvm_vcpu *vcpu);
 void kvm_hpkvm_vcpu_destroy(struct kvm_vcpu *vcpu);
@@ -79,14 +80,6 @@ void kvm_hpkvm_irq_promoted(struct kvm_vcpu *vcpu);
 void kvm_hpkvm_irq_demote(struct kvm_vcpu *vcpu);
 void kvm_hpkvm_irq_forwarded(struct kvm_vcpu *vcpu, const u32 *irr);
 int kvm_hpkvm_vm_ioctl(struct kvm *kvm, unsigned int ioctl, void __user *argp);
-
-/* kvm_hpkvm_can_mwait - may a guest MWAIT on this host?  As KVM_CAP_X86_DISABLE_EXITS. */
-static inline bool kvm_hpkvm_can_mwait(void)
-{
-	return boot_cpu_has(X86_FEATURE_MWAIT) &&
-	       !boot_cpu_has_bug(X86_BUG_MONITOR) &&
-	       boot_cpu_has(X86_FEATURE_ARAT);
-}
 
 /* kvm_hpkvm_passthrough - does the guest drive a core's local APIC? */
 static __always_inline bool kvm_hpkvm_passthrough(struct kvm_vcpu *vcpu)

@@ -25,7 +25,7 @@ static void svm_hpkvm_clear_hlt(struct vcpu_svm *svm, u64 *cleared)
 {
 	unsigned int i, nr = ARRAY_SIZE(hlt_intercepts);
 
-	if (!kvm_hpkvm_can_mwait())
+	if (!kvm_hpkvm_may_disable_exits(KVM_X86_DISABLE_EXITS_MWAIT))
 		nr = NR_WITHOUT_MWAIT;
 	for (i = 0; i < nr; i++) {
 		if (!svm_is_intercept(svm, hlt_intercepts[i]))

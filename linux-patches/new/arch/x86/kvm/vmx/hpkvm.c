@@ -35,6 +35,8 @@
 static void vmx_hpkvm_on(struct kvm_vcpu *vcpu)
 {
 	bool hlt = vcpu->kvm->arch.hpkvm_features & KVM_HPKVM_F_DIRECT_HLT;
+	bool mwait = hlt &&
+		     kvm_hpkvm_may_disable_exits(KVM_X86_DISABLE_EXITS_MWAIT);
 	struct vcpu_vmx *vmx = to_vmx(vcpu);
 	u32 exec = exec_controls_get(vmx);
 	u32 secondary = secondary_exec_controls_get(vmx);
@@ -42,7 +44,7 @@ static void vmx_hpkvm_on(struct kvm_vcpu *vcpu)
 
 	exec_off = exec & (HPKVM_TPR_CONTROLS |
 			   (hlt ? HPKVM_HLT_CONTROLS : 0) |
-			   (hlt && kvm_hpkvm_can_mwait() ? HPKVM_MWAIT_CONTROLS : 0));
+			   (mwait ? HPKVM_MWAIT_CONTROLS : 0));
 	secondary_off = secondary & (hlt ? SECONDARY_EXEC_PAUSE_LOOP_EXITING : 0);
 	vcpu->arch.hpkvm.vendor = (u64)secondary_off << 32 | exec_off;
 
