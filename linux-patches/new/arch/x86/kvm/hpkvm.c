@@ -529,8 +529,11 @@ static bool hpkvm_ioapic_handles(struct kvm_vcpu *vcpu, unsigned int vector)
 		return true;
 	/* Pairs with smp_mb__before_atomic() in kvm_hpkvm_scan_requested(). */
 	smp_rmb();
-	return smp_load_acquire(&vcpu->arch.hpkvm.scanning) ||
-	       test_bit(vector, vcpu->arch.ioapic_handled_vectors);
+	if (READ_ONCE(vcpu->arch.hpkvm.scanning))
+		return true;
+	/* Pairs with smp_store_release() in __kvm_hpkvm_scan_end(). */
+	smp_rmb();
+	return test_bit(vector, vcpu->arch.ioapic_handled_vectors);
 }
 
 /* Somebody waits for this vector's EOI: a level-triggered line, a notifier. */
@@ -779,6 +782,7 @@ void __kvm_hpkvm_scan_end(struct kvm_vcpu *vcpu)
 
 	for (i = 0; i < BITS_TO_LONGS(256); i++)
 		WRITE_ONCE(vectors[i], vcpu->arch.hpkvm.scanned[i]);
+	/* Who sees that it is over sees the vectors. */
 	smp_store_release(&vcpu->arch.hpkvm.scanning, false);
 }
 

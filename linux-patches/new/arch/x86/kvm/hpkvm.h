@@ -230,6 +230,7 @@ static inline bool kvm_hpkvm_scan_requested(struct kvm_vcpu *vcpu)
 		return false;
 	if (kvm_hpkvm_vm(vcpu->kvm)) {
 		WRITE_ONCE(vcpu->arch.hpkvm.scanning, true);
+		/* Who sees no request any more sees this. */
 		smp_mb__before_atomic();
 	}
 	return kvm_check_request(KVM_REQ_SCAN_IOAPIC, vcpu);

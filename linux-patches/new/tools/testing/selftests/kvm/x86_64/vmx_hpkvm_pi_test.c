@@ -22,7 +22,7 @@
 #define RECEIVER	1
 #define NR_VCPUS	2
 
-#define NR_CPUS		64
+#define MAX_CORES		64
 
 #define VECTOR		0x75
 #define FIRST_STRAY	0x20
@@ -48,7 +48,7 @@ static struct shared {
 /* In the memory of the guest that holds the core. */
 static uint64_t strays[256];
 
-FIXTURE(pi) {
+struct machine {
 	struct kvm_vm *vm;
 	struct kvm_vcpu *vcpus[NR_VCPUS];
 	struct shared *s;
@@ -58,6 +58,10 @@ FIXTURE(pi) {
 	struct kvm_vm *holder;
 	struct hpkvm_runner runner;
 	uint64_t *strays;
+};
+
+FIXTURE(pi) {
+	struct machine m;
 };
 
 /* ---- The guests ---- */
@@ -135,24 +139,24 @@ static void wait_for(uint64_t *what, uint64_t value, const char *name)
 
 static void *run_sender(void *arg)
 {
-	FIXTURE_DATA(pi) *self = arg;
+	struct machine *m = arg;
 
 	hpkvm_pin(0);
-	vcpu_run(self->vcpus[SENDER]);
+	vcpu_run(m->vcpus[SENDER]);
 	TEST_FAIL("The sender ended");
 	return NULL;
 }
 
 static void *run_receiver(void *arg)
 {
-	FIXTURE_DATA(pi) *self = arg;
+	struct machine *m = arg;
 
-	hpkvm_pin(self->core);
-	WRITE_ONCE(self->receiver, syscall(SYS_gettid));
+	hpkvm_pin(m->core);
+	WRITE_ONCE(m->receiver, syscall(SYS_gettid));
 	for (;;) {
-		vcpu_run(self->vcpus[RECEIVER]);
-		WRITE_ONCE(self->left, 1);
-		while (READ_ONCE(self->left))
+		vcpu_run(m->vcpus[RECEIVER]);
+		WRITE_ONCE(m->left, 1);
+		while (READ_ONCE(m->left))
 			usleep(1000);
 	}
 	return NULL;
@@ -173,34 +177,34 @@ static bool is_asleep(pid_t tid)
 }
 
 /* Nothing but an interrupt ends HALT. */
-static void make_receiver(FIXTURE_DATA(pi) *self, enum mode mode)
+static void make_receiver(struct machine *m, enum mode mode)
 {
 	struct timespec begin;
 
-	WRITE_ONCE(self->s->mode, mode);
+	WRITE_ONCE(m->s->mode, mode);
 	if (mode == LEAVE)
-		WAIT_FOR(self->left, 1);
+		WAIT_FOR(m->left, 1);
 	clock_gettime(CLOCK_MONOTONIC, &begin);
-	while (mode == HALT && !is_asleep(self->receiver)) {
+	while (mode == HALT && !is_asleep(m->receiver)) {
 		TEST_ASSERT(timespec_elapsed(begin).tv_sec < WAIT_SECONDS,
 			    "It does not fall asleep");
 		usleep(1000);
 	}
 }
 
-static void lease(FIXTURE_DATA(pi) *self)
+static void lease(struct machine *m)
 {
 	struct kvm_hpkvm_state state;
 	struct timespec begin;
 	pthread_t thread;
 
-	self->runner.core = self->core;
+	m->runner.core = m->core;
 	TEST_ASSERT(!pthread_create(&thread, NULL, hpkvm_bind_and_run,
-				    &self->runner), "No thread");
+				    &m->runner), "No thread");
 	clock_gettime(CLOCK_MONOTONIC, &begin);
 	do {
 		usleep(1000);
-		state = hpkvm_state(self->runner.vcpu);
+		state = hpkvm_state(m->runner.vcpu);
 		TEST_ASSERT(timespec_elapsed(begin).tv_sec < WAIT_SECONDS,
 			    "Not in passthrough, reason %u", state.reason);
 	} while (state.mode != KVM_HPKVM_MODE_PASSTHROUGH);
@@ -211,12 +215,12 @@ static void send(struct shared *s)
 	WRITE_ONCE(s->sends, s->sends + 1);
 }
 
-static void expect_no_strays(FIXTURE_DATA(pi) *self)
+static void expect_no_strays(struct machine *m)
 {
 	for (int i = FIRST_STRAY; i < 256; i++)
-		TEST_ASSERT(!self->strays[i],
+		TEST_ASSERT(!m->strays[i],
 			    "The core's guest got vector %#x %lu times", i,
-			    self->strays[i]);
+			    m->strays[i]);
 }
 
 static bool has_ipi_virtualization(void)
@@ -234,8 +238,8 @@ static bool has_ipi_virtualization(void)
 /* A core on which a guest that is alone does not exit for the host's tick. */
 static bool find_quiet_core(uint32_t *core)
 {
-	uint32_t cores[NR_CPUS];
-	int nr = hpkvm_find_cores(cores, NR_CPUS);
+	uint32_t cores[MAX_CORES];
+	int nr = hpkvm_find_cores(cores, MAX_CORES);
 
 	for (int i = 0; i < nr; i++) {
 		*core = cores[i];
@@ -246,36 +250,37 @@ static bool find_quiet_core(uint32_t *core)
 	return false;
 }
 
-static void make_holder(FIXTURE_DATA(pi) *self)
+static void make_holder(struct machine *m)
 {
-	self->holder = hpkvm_vm_create(1, KVM_HPKVM_F_ALL);
-	self->runner.vcpu = vm_vcpu_add(self->holder, 0, guest_holder);
+	m->holder = hpkvm_vm_create(1, KVM_HPKVM_F_ALL);
+	m->runner.vcpu = vm_vcpu_add(m->holder, 0, guest_holder);
 	for (int i = FIRST_STRAY; i < 256; i++)
-		vm_install_exception_handler(self->holder, i, stray_handler);
-	self->strays = addr_gva2hva(self->holder, (vm_vaddr_t)strays);
+		vm_install_exception_handler(m->holder, i, stray_handler);
+	m->strays = addr_gva2hva(m->holder, (vm_vaddr_t)strays);
 }
 
 FIXTURE_SETUP(pi)
 {
+	struct machine *m = &self->m;
 	void *guests[] = { guest_sender, guest_receiver };
 	pthread_t thread;
 
 	if (!has_ipi_virtualization())
 		SKIP(return, "this host has no IPI virtualization");
-	if (!hpkvm_supported() || !find_quiet_core(&self->core))
+	if (!hpkvm_supported() || !find_quiet_core(&m->core))
 		SKIP(return, "no nohz_full CPU of this host can be leased");
 
-	self->vm = vm_create(NR_VCPUS);
+	m->vm = vm_create(NR_VCPUS);
 	for (int i = 0; i < NR_VCPUS; i++)
-		self->vcpus[i] = vm_vcpu_add(self->vm, i, guests[i]);
-	vm_install_exception_handler(self->vm, VECTOR, guest_handler);
-	self->s = addr_gva2hva(self->vm, (vm_vaddr_t)&shared);
-	make_holder(self);
+		m->vcpus[i] = vm_vcpu_add(m->vm, i, guests[i]);
+	vm_install_exception_handler(m->vm, VECTOR, guest_handler);
+	m->s = addr_gva2hva(m->vm, (vm_vaddr_t)&shared);
+	make_holder(m);
 
-	ASSERT_EQ(0, pthread_create(&thread, NULL, run_sender, self));
-	ASSERT_EQ(0, pthread_create(&thread, NULL, run_receiver, self));
+	ASSERT_EQ(0, pthread_create(&thread, NULL, run_sender, m));
+	ASSERT_EQ(0, pthread_create(&thread, NULL, run_receiver, m));
 	for (int i = 0; i < NR_VCPUS; i++)
-		WAIT_FOR(self->s->ready[i], 1);
+		WAIT_FOR(m->s->ready[i], 1);
 }
 
 /* The guests never end: the process does, and with it all else. */
@@ -286,31 +291,33 @@ FIXTURE_TEARDOWN(pi)
 /* Notifications went to the core's wake-up list, and no thread runs there. */
 TEST_F_TIMEOUT(pi, asleep_before_the_lease, 60 * PATIENCE)
 {
+	struct machine *m = &self->m;
 	cpu_set_t elsewhere;
 
-	make_receiver(self, HALT);
+	make_receiver(m, HALT);
 	CPU_ZERO(&elsewhere);
 	CPU_SET(1, &elsewhere);
-	ASSERT_EQ(0, sched_setaffinity(self->receiver, sizeof(elsewhere),
+	ASSERT_EQ(0, sched_setaffinity(m->receiver, sizeof(elsewhere),
 				       &elsewhere));
-	lease(self);
-	send(self->s);
-	WAIT_FOR(self->s->received, 1);
-	expect_no_strays(self);
+	lease(m);
+	send(m->s);
+	WAIT_FOR(m->s->received, 1);
+	expect_no_strays(m);
 }
 
 /* The leased core's own thread is not the only one that may run there. */
 TEST_F_TIMEOUT(pi, asleep_after_the_lease, 120 * PATIENCE)
 {
+	struct machine *m = &self->m;
 	int ipis = hpkvm_count(NR_IPIS);
 
-	lease(self);
+	lease(m);
 	for (int i = 1; i <= ipis; i++) {
-		make_receiver(self, HALT);
-		send(self->s);
-		WAIT_FOR(self->s->received, i);
+		make_receiver(m, HALT);
+		send(m->s);
+		WAIT_FOR(m->s->received, i);
 	}
-	expect_no_strays(self);
+	expect_no_strays(m);
 }
 
 /*
@@ -319,16 +326,17 @@ TEST_F_TIMEOUT(pi, asleep_after_the_lease, 120 * PATIENCE)
  */
 TEST_F_TIMEOUT(pi, running_after_the_lease, 120 * PATIENCE)
 {
+	struct machine *m = &self->m;
 	int ipis = hpkvm_count(NR_IPIS);
 	struct timespec begin;
 
-	ASSERT_EQ(0, hpkvm_bind(self->runner.vcpu, self->core, NULL));
+	ASSERT_EQ(0, hpkvm_bind(m->runner.vcpu, m->core, NULL));
 	hpkvm_pin(1);
 	usleep(100000);
 	clock_gettime(CLOCK_MONOTONIC, &begin);
 	for (int i = 1; i <= ipis; i++) {
-		send(self->s);
-		WAIT_FOR(self->s->received, i);
+		send(m->s);
+		WAIT_FOR(m->s->received, i);
 	}
 	ASSERT_GE(SOON_SECONDS, timespec_elapsed(begin).tv_sec);
 }
@@ -336,32 +344,35 @@ TEST_F_TIMEOUT(pi, running_after_the_lease, 120 * PATIENCE)
 /* Its descriptor still names the core. */
 TEST_F_TIMEOUT(pi, outside_during_the_lease, 60 * PATIENCE)
 {
-	make_receiver(self, LEAVE);
-	lease(self);
-	send(self->s);
+	struct machine *m = &self->m;
+
+	make_receiver(m, LEAVE);
+	lease(m);
+	send(m->s);
 	/* Whatever it is that the processor does about that. */
 	usleep(100000);
-	ASSERT_EQ(0, self->s->received);
-	expect_no_strays(self);
-	WRITE_ONCE(self->left, 0);
-	WAIT_FOR(self->s->received, 1);
+	ASSERT_EQ(0, m->s->received);
+	expect_no_strays(m);
+	WRITE_ONCE(m->left, 0);
+	WAIT_FOR(m->s->received, 1);
 }
 
 /* The core is the host's again while the vCPU is on it. */
 TEST_F_TIMEOUT(pi, after_the_release, 120 * PATIENCE)
 {
+	struct machine *m = &self->m;
 	int ipis = hpkvm_count(NR_IPIS);
 
-	ASSERT_EQ(0, hpkvm_bind(self->runner.vcpu, self->core, NULL));
+	ASSERT_EQ(0, hpkvm_bind(m->runner.vcpu, m->core, NULL));
 	hpkvm_pin(1);
 	/* It spins, and has been there for some time. */
 	usleep(100000);
-	ASSERT_EQ(0, hpkvm_unbind(self->runner.vcpu));
+	ASSERT_EQ(0, hpkvm_unbind(m->runner.vcpu));
 	for (int i = 1; i <= 2 * ipis; i++) {
 		if (i == ipis)
-			make_receiver(self, HALT);
-		send(self->s);
-		WAIT_FOR(self->s->received, i);
+			make_receiver(m, HALT);
+		send(m->s);
+		WAIT_FOR(m->s->received, i);
 	}
 }
 
@@ -378,19 +389,21 @@ static void set_others_online(uint32_t core, bool online)
 /* Whichever of them it is that takes the core's notifications. */
 TEST_F_TIMEOUT(pi, deputy_goes_offline, 120 * PATIENCE)
 {
-	ASSERT_EQ(0, hpkvm_bind(self->runner.vcpu, self->core, NULL));
+	struct machine *m = &self->m;
+
+	ASSERT_EQ(0, hpkvm_bind(m->runner.vcpu, m->core, NULL));
 	hpkvm_pin(0);
 	usleep(100000);
-	set_others_online(self->core, false);
-	send(self->s);
-	WAIT_FOR(self->s->received, 1);
-	set_others_online(self->core, true);
+	set_others_online(m->core, false);
+	send(m->s);
+	WAIT_FOR(m->s->received, 1);
+	set_others_online(m->core, true);
 
-	make_receiver(self, HALT);
-	set_others_online(self->core, false);
-	send(self->s);
-	WAIT_FOR(self->s->received, 2);
-	set_others_online(self->core, true);
+	make_receiver(m, HALT);
+	set_others_online(m->core, false);
+	send(m->s);
+	WAIT_FOR(m->s->received, 2);
+	set_others_online(m->core, true);
 }
 
 TEST_HARNESS_MAIN
