@@ -32,7 +32,6 @@
 #define OTHER_VECTOR	0x85
 
 #define NR_RTC_IRQS	1000	/* see hpkvm_count() */
-#define WAIT_SECONDS	20
 
 enum request {
 	NOTHING,
@@ -170,29 +169,10 @@ static void guest_code(int me)
 
 /* ---- The host ---- */
 
-static bool is_late(const struct timespec *begin)
-{
-	return timespec_elapsed(*begin).tv_sec >= WAIT_SECONDS;
-}
-
-static void wait_for(uint64_t *what, uint64_t value, const char *name)
-{
-	struct timespec begin;
-
-	clock_gettime(CLOCK_MONOTONIC, &begin);
-	while (READ_ONCE(*what) != value) {
-		TEST_ASSERT(!is_late(&begin), "%s is %lu, and never %lu", name,
-			    READ_ONCE(*what), value);
-		usleep(10);
-	}
-}
-
-#define WAIT_FOR(what, value) wait_for(&(what), value, #what)
-
 static void ask(struct shared *s, int i, enum request request)
 {
 	WRITE_ONCE(s->request[i], request);
-	WAIT_FOR(s->request[i], NOTHING);
+	HPKVM_WAIT_FOR(s->request[i], NOTHING);
 }
 
 static void *run(void *arg)
@@ -235,7 +215,7 @@ FIXTURE_SETUP(ioapic)
 					    &self->threads[i]));
 	}
 	for (i = 0; i < NR_VCPUS; i++)
-		WAIT_FOR(m->s->ready[i], 1);
+		HPKVM_WAIT_FOR(m->s->ready[i], 1);
 }
 
 /* The guest never ends: the process does, and with it all else. */
@@ -267,10 +247,10 @@ static void assert_line_alive(struct machine *m, int writer, int target)
 	TEST_ASSERT(!(s->rte & RTE_REMOTE_IRR), "Its EOI was not seen");
 	WRITE_ONCE(s->hold, 1);
 	kvm_irq_line(m->vm, PIN, 1);
-	WAIT_FOR(s->hits[target], hits + 1);
+	HPKVM_WAIT_FOR(s->hits[target], hits + 1);
 	kvm_irq_line(m->vm, PIN, 0);
 	WRITE_ONCE(s->hold, 0);
-	WAIT_FOR(s->in_service[target], 0);
+	HPKVM_WAIT_FOR(s->in_service[target], 0);
 }
 
 /* From vCPU 0 to vCPU 1, by the hand of @writer. */
@@ -291,16 +271,16 @@ static void retarget(struct machine *m, enum moment when, int writer,
 			ask(s, 0, READ_IRR);
 		while (!s->irr);
 	} else {
-		WAIT_FOR(s->in_service[0], 1);
+		HPKVM_WAIT_FOR(s->in_service[0], 1);
 	}
 
 	write_rte(s, writer, when == MASKED ? rte | RTE_MASKED : rte, 1);
 	if (when == PENDING)
 		WRITE_ONCE(s->request[0], STI);
-	WAIT_FOR(s->in_service[0], 1);
+	HPKVM_WAIT_FOR(s->in_service[0], 1);
 	kvm_irq_line(m->vm, PIN, 0);
 	WRITE_ONCE(s->hold, 0);
-	WAIT_FOR(s->in_service[0], 0);
+	HPKVM_WAIT_FOR(s->in_service[0], 0);
 	TEST_ASSERT_EQ(1, s->tmr_before);
 	TEST_ASSERT_EQ(1, s->tmr_after);
 	if (when == MASKED)
@@ -351,11 +331,11 @@ static void expect_rtc(struct machine *m, uint64_t hits)
 
 	clock_gettime(CLOCK_MONOTONIC, &begin);
 	while (!raise_rtc(m->vm)) {
-		TEST_ASSERT(!is_late(&begin),
+		TEST_ASSERT(!hpkvm_is_late(&begin),
 			    "After %lu it is coalesced for ever", hits - 1);
 		usleep(10);
 	}
-	WAIT_FOR(m->s->hits[0], hits);
+	HPKVM_WAIT_FOR(m->s->hits[0], hits);
 }
 
 /*

@@ -28,7 +28,6 @@
 #define FIRST_STRAY	0x20
 
 #define NR_IPIS		40	/* see hpkvm_count() */
-#define WAIT_SECONDS	20
 #define SOON_SECONDS	5
 
 /* What the receiver does. */
@@ -122,21 +121,6 @@ static void guest_holder(void)
 
 /* ---- The host ---- */
 
-static void wait_for(uint64_t *what, uint64_t value, const char *name)
-{
-	struct timespec begin;
-
-	clock_gettime(CLOCK_MONOTONIC, &begin);
-	while (READ_ONCE(*what) != value) {
-		TEST_ASSERT(timespec_elapsed(begin).tv_sec < WAIT_SECONDS,
-			    "%s is %lu, and never %lu", name, READ_ONCE(*what),
-			    value);
-		usleep(100);
-	}
-}
-
-#define WAIT_FOR(what, value) wait_for(&(what), value, #what)
-
 static void *run_sender(void *arg)
 {
 	struct machine *m = arg;
@@ -183,10 +167,10 @@ static void make_receiver(struct machine *m, enum mode mode)
 
 	WRITE_ONCE(m->s->mode, mode);
 	if (mode == LEAVE)
-		WAIT_FOR(m->left, 1);
+		HPKVM_WAIT_FOR(m->left, 1);
 	clock_gettime(CLOCK_MONOTONIC, &begin);
 	while (mode == HALT && !is_asleep(m->receiver)) {
-		TEST_ASSERT(timespec_elapsed(begin).tv_sec < WAIT_SECONDS,
+		TEST_ASSERT(!hpkvm_is_late(&begin),
 			    "It does not fall asleep");
 		usleep(1000);
 	}
@@ -205,7 +189,7 @@ static void lease(struct machine *m)
 	do {
 		usleep(1000);
 		state = hpkvm_state(m->runner.vcpu);
-		TEST_ASSERT(timespec_elapsed(begin).tv_sec < WAIT_SECONDS,
+		TEST_ASSERT(!hpkvm_is_late(&begin),
 			    "Not in passthrough, reason %u", state.reason);
 	} while (state.mode != KVM_HPKVM_MODE_PASSTHROUGH);
 }
@@ -280,7 +264,7 @@ FIXTURE_SETUP(pi)
 	ASSERT_EQ(0, pthread_create(&thread, NULL, run_sender, m));
 	ASSERT_EQ(0, pthread_create(&thread, NULL, run_receiver, m));
 	for (int i = 0; i < NR_VCPUS; i++)
-		WAIT_FOR(m->s->ready[i], 1);
+		HPKVM_WAIT_FOR(m->s->ready[i], 1);
 }
 
 /* The guests never end: the process does, and with it all else. */
@@ -301,7 +285,7 @@ TEST_F_TIMEOUT(pi, asleep_before_the_lease, 60 * PATIENCE)
 				       &elsewhere));
 	lease(m);
 	send(m->s);
-	WAIT_FOR(m->s->received, 1);
+	HPKVM_WAIT_FOR(m->s->received, 1);
 	expect_no_strays(m);
 }
 
@@ -315,7 +299,7 @@ TEST_F_TIMEOUT(pi, asleep_after_the_lease, 120 * PATIENCE)
 	for (int i = 1; i <= ipis; i++) {
 		make_receiver(m, HALT);
 		send(m->s);
-		WAIT_FOR(m->s->received, i);
+		HPKVM_WAIT_FOR(m->s->received, i);
 	}
 	expect_no_strays(m);
 }
@@ -336,7 +320,7 @@ TEST_F_TIMEOUT(pi, running_after_the_lease, 120 * PATIENCE)
 	clock_gettime(CLOCK_MONOTONIC, &begin);
 	for (int i = 1; i <= ipis; i++) {
 		send(m->s);
-		WAIT_FOR(m->s->received, i);
+		HPKVM_WAIT_FOR(m->s->received, i);
 	}
 	ASSERT_GE(SOON_SECONDS, timespec_elapsed(begin).tv_sec);
 }
@@ -354,7 +338,7 @@ TEST_F_TIMEOUT(pi, outside_during_the_lease, 60 * PATIENCE)
 	ASSERT_EQ(0, m->s->received);
 	expect_no_strays(m);
 	WRITE_ONCE(m->left, 0);
-	WAIT_FOR(m->s->received, 1);
+	HPKVM_WAIT_FOR(m->s->received, 1);
 }
 
 /* The core is the host's again while the vCPU is on it. */
@@ -372,7 +356,7 @@ TEST_F_TIMEOUT(pi, after_the_release, 120 * PATIENCE)
 		if (i == ipis)
 			make_receiver(m, HALT);
 		send(m->s);
-		WAIT_FOR(m->s->received, i);
+		HPKVM_WAIT_FOR(m->s->received, i);
 	}
 }
 
@@ -396,13 +380,13 @@ TEST_F_TIMEOUT(pi, deputy_goes_offline, 120 * PATIENCE)
 	usleep(100000);
 	set_others_online(m->core, false);
 	send(m->s);
-	WAIT_FOR(m->s->received, 1);
+	HPKVM_WAIT_FOR(m->s->received, 1);
 	set_others_online(m->core, true);
 
 	make_receiver(m, HALT);
 	set_others_online(m->core, false);
 	send(m->s);
-	WAIT_FOR(m->s->received, 2);
+	HPKVM_WAIT_FOR(m->s->received, 2);
 	set_others_online(m->core, true);
 }
 

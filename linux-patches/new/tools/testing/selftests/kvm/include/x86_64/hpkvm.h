@@ -102,6 +102,13 @@ uint32_t hpkvm_random(uint64_t *state);
 /* Value of the vCPU's binary statistic @name; fails the test if there's none. */
 uint64_t hpkvm_vcpu_stat(struct kvm_vcpu *vcpu, const char *name);
 
+/* Has whoever began to wait at @begin waited long enough for what hangs? */
+bool hpkvm_is_late(const struct timespec *begin);
+
+/* Wait until @what, which a guest or a thread writes, is @value; or fail. */
+#define HPKVM_WAIT_FOR(what, value) hpkvm_wait_for(&(what), value, #what)
+void hpkvm_wait_for(uint64_t *what, uint64_t value, const char *name);
+
 /* Pin the calling thread to @cpu. */
 void hpkvm_pin(uint32_t cpu);
 

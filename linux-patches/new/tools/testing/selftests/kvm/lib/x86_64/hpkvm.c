@@ -11,6 +11,8 @@
 
 #include "hpkvm.h"
 
+#define HPKVM_WAIT_SECONDS	20
+
 bool hpkvm_supported(void)
 {
 	return kvm_check_cap(KVM_CAP_X86_HPKVM) > 0;
@@ -129,6 +131,23 @@ uint64_t hpkvm_vcpu_stat(struct kvm_vcpu *vcpu, const char *name)
 	close(fd);
 	TEST_ASSERT(found, "vCPU has no binary statistic named '%s'", name);
 	return value;
+}
+
+bool hpkvm_is_late(const struct timespec *begin)
+{
+	return timespec_elapsed(*begin).tv_sec >= HPKVM_WAIT_SECONDS;
+}
+
+void hpkvm_wait_for(uint64_t *what, uint64_t value, const char *name)
+{
+	struct timespec begin;
+
+	clock_gettime(CLOCK_MONOTONIC, &begin);
+	while (READ_ONCE(*what) != value) {
+		TEST_ASSERT(!hpkvm_is_late(&begin), "%s is %lu, and never %lu",
+			    name, READ_ONCE(*what), value);
+		usleep(10);
+	}
 }
 
 void hpkvm_pin(uint32_t cpu)
