@@ -99,7 +99,7 @@ ok "demoted: $MSIS MSIs were counted" msis_arrived demoted "$MSIS"
 
 # Without cpus= a vCPU goes where its thread is pinned.
 TORTURE_MSI_DEVICES=$(devices_of vfio-pci)
-torture_begin moving hpkvm 0 msis=$((MSIS / 50)) msi_off=1
+torture_begin moving hpkvm 0 msis=$((MSIS / 10)) msi_off=1
 torture_pin moving 2 3
 ok "moving: its vCPUs are in passthrough" vm_dedicated moving 2
 torture_disturb moving 2,3,4,5 read-msr ask-for-lapic repin
