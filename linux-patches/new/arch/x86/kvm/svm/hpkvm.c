@@ -16,6 +16,7 @@ static const u8 hlt_intercepts[] = {
 	INTERCEPT_HLT, INTERCEPT_PAUSE, INTERCEPT_MONITOR, INTERCEPT_MWAIT,
 	INTERCEPT_MWAIT_COND,
 };
+
 #define NR_WITHOUT_MWAIT	2
 
 /* A guest's GIF masks no physical interrupts: know when it clears it. */
