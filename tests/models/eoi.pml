@@ -11,8 +11,9 @@
  *   Reroute   the RTC's interrupt gets another vector, by the hand of another CPU
  *   Rerouted  __kvm_hpkvm_deliver() of that: hpkvm_ioapic_handles()
  *   Tracker   kvm_apic_pending_eoi(), on another CPU
- *   Vcpu      kvm_hpkvm_scan_requested(), vcpu_scan_ioapic(), __kvm_hpkvm_scan_end(); hpkvm_flush_pending(); the
- *             guest; hpkvm_intercepted_eoi() and stock KVM's EOI
+ *   Vcpu      kvm_hpkvm_scan_requested(), vcpu_scan_ioapic(), __kvm_hpkvm_scan_end();
+ *             hpkvm_flush_pending(); the guest; hpkvm_intercepted_eoi() and stock
+ *             KVM's EOI
  *
  * Faults:
  *   VIRTUAL   kvm_apic_pending_eoi() does not know what only the core has
