@@ -25,6 +25,13 @@ static __always_inline bool cpu_dedicated(unsigned int cpu)
 	       cpumask_test_cpu(cpu, cpu_dedicated_mask);
 }
 
+/* cpu_can_stand_in - can @cpu do what a dedicated one can't? */
+static inline bool cpu_can_stand_in(unsigned int cpu)
+{
+	return cpu_online(cpu) && !cpu_dedicated(cpu);
+}
+
+unsigned int cpu_dedicated_stand_in(void);
 int tick_remote_start(unsigned int cpu, void (*raise)(unsigned int cpu));
 int tick_remote_stop(unsigned int cpu);
 void tick_remote_interrupt(void);

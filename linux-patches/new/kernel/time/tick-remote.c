@@ -34,28 +34,35 @@ struct tick_remote {
 
 static DEFINE_PER_CPU(struct tick_remote, tick_remote);
 
-static bool tick_remote_can_keep(unsigned int cpu)
+/**
+ * cpu_dedicated_stand_in - a CPU that can do what a dedicated one can't
+ *
+ * Return: the first housekeeping CPU that is online and not dedicated itself, or
+ * the first other one: there is one as long as a CPU is dedicated.
+ */
+unsigned int cpu_dedicated_stand_in(void)
 {
-	return cpu_online(cpu) && !cpu_dedicated(cpu);
+	unsigned int cpu;
+
+	for_each_cpu(cpu, housekeeping_cpumask(HK_TYPE_TIMER)) {
+		if (cpu_can_stand_in(cpu))
+			return cpu;
+	}
+	for_each_online_cpu(cpu) {
+		if (!cpu_dedicated(cpu))
+			break;
+	}
+	return cpu;
 }
 
 static unsigned int tick_remote_keeper(struct tick_remote *tr)
 {
 	unsigned int cpu = READ_ONCE(tr->keeper);
 
-	if (tick_remote_can_keep(cpu))
+	if (cpu_can_stand_in(cpu))
 		return cpu;
 
-	for_each_cpu(cpu, housekeeping_cpumask(HK_TYPE_TIMER)) {
-		if (tick_remote_can_keep(cpu))
-			goto found;
-	}
-	/* A lease leaves at least one CPU that can keep the timer. */
-	for_each_online_cpu(cpu) {
-		if (!cpu_dedicated(cpu))
-			break;
-	}
-found:
+	cpu = cpu_dedicated_stand_in();
 	WRITE_ONCE(tr->keeper, cpu);
 	return cpu;
 }

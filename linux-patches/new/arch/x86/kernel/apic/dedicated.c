@@ -103,11 +103,6 @@ int dedicated_cpu_unregister_notifier(struct notifier_block *nb)
 }
 EXPORT_SYMBOL_GPL(dedicated_cpu_unregister_notifier);
 
-static bool dedicated_can_deputize(unsigned int cpu)
-{
-	return cpu_online(cpu) && !cpu_dedicated(cpu);
-}
-
 /**
  * dedicated_cpu_deputy - who takes interrupts in place of a leased CPU?
  * @cpu: a CPU that is leased, or off line
@@ -120,20 +115,11 @@ unsigned int dedicated_cpu_deputy(unsigned int cpu)
 	unsigned int other;
 
 	for_each_cpu_wrap(other, near, cpu) {
-		if (dedicated_can_deputize(other) &&
+		if (cpu_can_stand_in(other) &&
 		    housekeeping_cpu(other, HK_TYPE_TIMER))
 			return other;
 	}
-	for_each_cpu(other, housekeeping_cpumask(HK_TYPE_TIMER)) {
-		if (dedicated_can_deputize(other))
-			return other;
-	}
-	/* A lease leaves at least one. */
-	for_each_online_cpu(other) {
-		if (!cpu_dedicated(other))
-			break;
-	}
-	return other;
+	return cpu_dedicated_stand_in();
 }
 EXPORT_SYMBOL_GPL(dedicated_cpu_deputy);
 
