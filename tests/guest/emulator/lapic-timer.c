@@ -11,7 +11,7 @@
 
 #define VEC             0x40
 #define ROUNDS          300
-#define COUNT           20000           /* ns at divide by 1, both emulators */
+#define COUNT           20000           /* at divide by 1 */
 
 static unsigned hits, stop_at;
 
@@ -192,9 +192,78 @@ static void storm(void)
     stop();
 }
 
+/* What has ended stays ended until an initial count is written. */
+static void ended_stays_ended(void)
+{
+    static const uint32_t lvtt[] = {
+        VEC, APIC_LVT_MASKED | VEC, APIC_LVT_PERIODIC | VEC, VEC + 1,
+    };
+    uint32_t count = 0;
+    unsigned n;
+
+    arm_and_wait_for_zero(VEC);
+    drain();
+    for (unsigned i = 0; i < sizeof(lvtt) / sizeof(*lvtt); i++) {
+        apic_write(APIC_LVTT, lvtt[i]);
+        count |= apic_read(APIC_TMCCT);
+    }
+    apic_write(APIC_TDCR, 0xa);         /* by 128 */
+    apic_write(APIC_TDCR, APIC_TDCR_BY_1);
+    count |= apic_read(APIC_TMCCT);
+    n = drain();
+    tap_ok(!count && !n && apic_read(APIC_TMICT) == COUNT,
+           "a one-shot count that has ended stays at 0, whatever LVTT says");
+    stop();
+}
+
+/* The running period is the last, and all of it is counted. */
+static void periodic_to_one_shot(void)
+{
+    unsigned n;
+
+    apic_write(APIC_LVTT, APIC_LVT_PERIODIC | APIC_LVT_MASKED | VEC);
+    apic_write(APIC_TMICT, COUNT);
+    for (unsigned spin = 0; spin < 20000; spin++) {
+        apic_read(APIC_TMCCT);          /* some periods */
+    }
+    while (apic_read(APIC_TMCCT) < COUNT / 2) {
+        continue;
+    }
+    apic_write(APIC_LVTT, VEC);
+    while (apic_read(APIC_TMCCT)) {
+        continue;
+    }
+    n = drain();
+    tap_ok(n == 1,
+           "from periodic to one-shot the period ends, with one interrupt");
+    stop();
+}
+
+/* Only with a clock that counts instructions is the TSC's rate known: 1 GHz. */
+static void rate(uint32_t mhz)
+{
+    uint64_t start;
+    uint32_t counted;
+
+    if (!mhz) {
+        tap_ok(true, "the timer's frequency # SKIP the TSC's is unknown");
+        return;
+    }
+    apic_write(APIC_LVTT, APIC_LVT_MASKED | VEC);
+    apic_write(APIC_TMICT, 0xffffffff);
+    start = rdtsc();
+    while (rdtsc() - start < 5000000) {
+        continue;
+    }
+    counted = 0xffffffff - apic_read(APIC_TMCCT);
+    tap_ok(counted >= 5000 * mhz && counted < 5050 * mhz,
+           "the timer counts at %u MHz: %u in 5 ms", mhz, counted);
+    stop();
+}
+
 void guest_main(void)
 {
-    tap_plan(11);
+    tap_plan(14);
     isr_set(VEC, on_timer);
     stop();
     after_zero("nothing", do_nothing);
@@ -206,5 +275,8 @@ void guest_main(void)
     no_interrupt_when_masked();
     divide_keeps_count();
     periodic();
+    ended_stays_ended();
+    periodic_to_one_shot();
     storm();
+    rate(guest_param("mhz", 0));
 }
