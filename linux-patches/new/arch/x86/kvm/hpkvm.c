@@ -184,6 +184,27 @@ int kvm_hpkvm_enable(struct kvm *kvm, u64 features)
 	return ret;
 }
 
+/**
+ * kvm_hpkvm_get_attr - KVM_GET_DEVICE_ATTR of KVM_X86_GRP_HPKVM on /dev/kvm
+ * @attr: KVM_X86_HPKVM_*
+ * @val: out: its value
+ *
+ * Return: 0, or -ENXIO for one that does not exist.
+ */
+int kvm_hpkvm_get_attr(u64 attr, u64 *val)
+{
+	switch (attr) {
+	case KVM_X86_HPKVM_BUS_CYCLES_NS:
+		*val = dedicated_timer_ns();
+		return 0;
+	case KVM_X86_HPKVM_DEADLINE:
+		*val = boot_cpu_has(X86_FEATURE_TSC_DEADLINE_TIMER);
+		return 0;
+	default:
+		return -ENXIO;
+	}
+}
+
 /* ---- what the guest may touch ---- */
 
 static void hpkvm_open_msr(struct kvm_vcpu *vcpu, u32 reg, bool read,
@@ -231,15 +252,29 @@ static void hpkvm_open_eoi(struct kvm_vcpu *vcpu, bool open)
 	hpkvm_open_words(vcpu, APIC_TMR, open && !hpkvm_has_tmr(vcpu));
 }
 
-/* User space may filter the MSR at any time, and then sees every access. */
+/* What GET_STATE says of the timer. */
+static void hpkvm_note_timer(struct kvm_vcpu *vcpu)
+{
+	struct kvm_vcpu_hpkvm *h = &vcpu->arch.hpkvm;
+	u32 why = KVM_HPKVM_TIMER_REASON_NONE;
+	u8 mode = KVM_HPKVM_TIMER_DIRECT;
+
+	if (!h->timer_direct) {
+		why = h->timer_reason;
+		mode = KVM_HPKVM_TIMER_EMULATED;
+	} else if (hpkvm_deadline_mode(vcpu)) {
+		why = hpkvm_timer_why_intercepted(vcpu);
+		if (why)
+			mode = KVM_HPKVM_TIMER_INTERCEPTED;
+	}
+	WRITE_ONCE(h->timer_mode, mode);
+	WRITE_ONCE(h->timer_reason, why);
+}
+
 static bool hpkvm_deadline_can_be_open(struct kvm_vcpu *vcpu)
 {
 	return vcpu->arch.hpkvm.timer_direct && hpkvm_deadline_mode(vcpu) &&
-	       !vcpu->arch.l1_tsc_offset && !hpkvm_tsc_is_scaled(vcpu) &&
-	       kvm_msr_allowed(vcpu, MSR_IA32_TSC_DEADLINE,
-			       KVM_MSR_FILTER_READ) &&
-	       kvm_msr_allowed(vcpu, MSR_IA32_TSC_DEADLINE,
-			       KVM_MSR_FILTER_WRITE);
+	       !hpkvm_timer_why_intercepted(vcpu);
 }
 
 static void hpkvm_open_deadline(struct kvm_vcpu *vcpu)
@@ -258,6 +293,7 @@ static void hpkvm_open_timer(struct kvm_vcpu *vcpu)
 	hpkvm_open_msr(vcpu, APIC_TMCCT, open, false);
 	hpkvm_open_msr(vcpu, APIC_TDCR, open, open);
 	hpkvm_open_deadline(vcpu);
+	hpkvm_note_timer(vcpu);
 }
 
 static void hpkvm_open_all(struct kvm_vcpu *vcpu, bool open)
@@ -358,8 +394,7 @@ static void hpkvm_take_snapshot(struct kvm_vcpu *vcpu,
 
 	snap->timer = h->timer_direct;
 	if (snap->timer)
-		hpkvm_timer_stop(snap, hpkvm_lvtt_mode(h->lvtt) ==
-				       APIC_LVT_TIMER_TSCDEADLINE);
+		hpkvm_timer_stop(vcpu, snap);
 	dedicated_cpu_drain(snap->irr, snap->isr);
 }
 
@@ -419,6 +454,7 @@ void __kvm_hpkvm_demote(struct kvm_vcpu *vcpu, u32 reason)
 
 	smp_call_function_single(h->cpu, hpkvm_call_snapshot, &call, 1);
 	h->timer_direct = false;
+	h->timer_reason = KVM_HPKVM_TIMER_REASON_NOT_PASSTHROUGH;
 	hpkvm_open_all(vcpu, false);
 	if (h->hlt_trapped)
 		hpkvm_ops->trap_hlt(vcpu, false);
@@ -456,7 +492,8 @@ static void hpkvm_refresh_timer(struct kvm_vcpu *vcpu)
 {
 	struct kvm_vcpu_hpkvm *h = &vcpu->arch.hpkvm;
 	u32 lvtt = kvm_lapic_get_reg(vcpu->arch.apic, APIC_LVTT);
-	bool direct = hpkvm_timer_can_be_direct(vcpu);
+	u32 why = hpkvm_timer_why_emulated(vcpu);
+	bool direct = !why;
 
 	if (direct && !h->timer_direct) {
 		hpkvm_timer_start(vcpu);
@@ -476,16 +513,17 @@ static void hpkvm_refresh_timer(struct kvm_vcpu *vcpu)
 	if (lvtt != h->lvtt && direct) {
 		if (!hpkvm_get_core(vcpu))
 			return;
-		/* Intel SDM 11.5.4.1: to or from TSC-deadline mode disarms. */
 		if ((lvtt ^ h->lvtt) & APIC_LVT_TIMER_TSCDEADLINE)
-			native_apic_msr_write(APIC_TMICT, 0);
+			hpkvm_timer_switch_mode(vcpu);
 		hpkvm_timer_write_lvtt(vcpu);
 		hpkvm_put_core();
 		hpkvm_open_timer(vcpu);
 	}
 	h->lvtt = lvtt;
+	if (!direct)
+		WRITE_ONCE(h->timer_reason, why);
 	if (h->deadline_open != hpkvm_deadline_can_be_open(vcpu))
-		hpkvm_open_deadline(vcpu);
+		hpkvm_open_timer(vcpu);
 }
 
 /**
@@ -857,7 +895,8 @@ bool __kvm_hpkvm_reg_read(struct kvm_vcpu *vcpu, u32 reg, u32 *val)
 	case APIC_TMICT:
 	case APIC_TMCCT:
 	case APIC_TDCR:
-		if (!vcpu->arch.hpkvm.timer_direct || !hpkvm_get_core(vcpu))
+		if (!vcpu->arch.hpkvm.timer_direct ||
+		    hpkvm_deadline_mode(vcpu) || !hpkvm_get_core(vcpu))
 			return false;
 		*val = native_apic_msr_read(reg);
 		hpkvm_put_core();
@@ -900,14 +939,11 @@ bool __kvm_hpkvm_set_deadline(struct kvm_vcpu *vcpu, u64 data)
 
 bool __kvm_hpkvm_get_deadline(struct kvm_vcpu *vcpu, u64 *data)
 {
-	u64 deadline;
-
 	if (!vcpu->arch.hpkvm.timer_direct || !hpkvm_deadline_mode(vcpu) ||
 	    !hpkvm_get_core(vcpu))
 		return false;
-	rdmsrl(MSR_IA32_TSC_DEADLINE, deadline);
+	*data = hpkvm_timer_read_deadline(vcpu);
 	hpkvm_put_core();
-	*data = deadline ? hpkvm_timer_guest_deadline(vcpu, deadline) : 0;
 	return true;
 }
 

@@ -50,6 +50,7 @@ void kvm_hpkvm_set_ops(const struct kvm_hpkvm_ops *ops, const char *lacks);
 u32 kvm_hpkvm_features(void);
 bool kvm_hpkvm_may_disable_exits(u32 exits);
 int kvm_hpkvm_enable(struct kvm *kvm, u64 features);
+int kvm_hpkvm_get_attr(u64 attr, u64 *val);
 void kvm_hpkvm_vcpu_create(struct kvm_vcpu *vcpu);
 void kvm_hpkvm_vcpu_destroy(struct kvm_vcpu *vcpu);
 long kvm_hpkvm_vcpu_ioctl(struct kvm_vcpu *vcpu, unsigned int ioctl,
@@ -80,6 +81,11 @@ void kvm_hpkvm_irq_promoted(struct kvm_vcpu *vcpu);
 void kvm_hpkvm_irq_demote(struct kvm_vcpu *vcpu);
 void kvm_hpkvm_irq_forwarded(struct kvm_vcpu *vcpu, const u32 *irr);
 int kvm_hpkvm_vm_ioctl(struct kvm *kvm, unsigned int ioctl, void __user *argp);
+
+static inline bool kvm_hpkvm_has_attrs(u32 group)
+{
+	return group == KVM_X86_GRP_HPKVM;
+}
 
 /* kvm_hpkvm_passthrough - does the guest drive a core's local APIC? */
 static __always_inline bool kvm_hpkvm_passthrough(struct kvm_vcpu *vcpu)
@@ -256,6 +262,8 @@ static inline void kvm_hpkvm_scan_end(struct kvm_vcpu *vcpu)
 
 #else /* !CONFIG_KVM_HPKVM */
 
+static inline bool kvm_hpkvm_has_attrs(u32 group) { return false; }
+static inline int kvm_hpkvm_get_attr(u64 attr, u64 *val) { return -ENXIO; }
 static inline void kvm_hpkvm_ipi_destroy(struct kvm *kvm) { }
 static inline void kvm_hpkvm_vcpu_create(struct kvm_vcpu *vcpu) { }
 static inline void kvm_hpkvm_vcpu_destroy(struct kvm_vcpu *vcpu) { }

@@ -25,7 +25,7 @@
 /* The physical local APIC as it was found by a demotion. */
 struct hpkvm_snapshot {
 	bool timer;		/* the fields up to @tdcr are valid */
-	u64 deadline;		/* host TSC, 0 if not armed or fired */
+	u64 deadline;		/* guest's TSC, 0 if not armed or fired */
 	u32 tmict;
 	u32 tmcct;
 	u32 tdcr;
@@ -69,12 +69,14 @@ int hpkvm_lease_bind(struct kvm_vcpu *vcpu,
 int hpkvm_lease_unbind(struct kvm_vcpu *vcpu);
 
 /* hpkvm_timer.c */
-bool hpkvm_timer_can_be_direct(struct kvm_vcpu *vcpu);
+u32 hpkvm_timer_why_emulated(struct kvm_vcpu *vcpu);
+u32 hpkvm_timer_why_intercepted(struct kvm_vcpu *vcpu);
 void hpkvm_timer_write_lvtt(struct kvm_vcpu *vcpu);
 void hpkvm_timer_write_deadline(struct kvm_vcpu *vcpu, u64 deadline);
-u64 hpkvm_timer_guest_deadline(struct kvm_vcpu *vcpu, u64 physical);
+u64 hpkvm_timer_read_deadline(struct kvm_vcpu *vcpu);
+void hpkvm_timer_switch_mode(struct kvm_vcpu *vcpu);
 void hpkvm_timer_start(struct kvm_vcpu *vcpu);
-void hpkvm_timer_stop(struct hpkvm_snapshot *snap, bool deadline);
+void hpkvm_timer_stop(struct kvm_vcpu *vcpu, struct hpkvm_snapshot *snap);
 void hpkvm_timer_restore(struct kvm_vcpu *vcpu,
 			 const struct hpkvm_snapshot *snap);
 void hpkvm_timer_show_expired(struct kvm_vcpu *vcpu);

@@ -165,8 +165,13 @@ static int hpkvm_lease_get_state(struct kvm_vcpu *vcpu,
 		.direct_sent	= atomic64_read(&h->direct_sent),
 	};
 
-	if (state.mode != KVM_HPKVM_MODE_PASSTHROUGH)
+	if (state.mode == KVM_HPKVM_MODE_PASSTHROUGH) {
+		state.timer = READ_ONCE(h->timer_mode);
+		state.timer_reason = READ_ONCE(h->timer_reason);
+	} else {
 		state.reason = READ_ONCE(h->reason);
+		state.timer_reason = KVM_HPKVM_TIMER_REASON_NOT_PASSTHROUGH;
+	}
 	if (cpu >= 0)
 		state.kicks = (u32)atomic_read(per_cpu_ptr(&dedicated_cpu.nmi_sent,
 							   cpu)) -

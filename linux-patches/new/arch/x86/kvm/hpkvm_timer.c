@@ -24,8 +24,9 @@
 #include "lapic.h"
 #include "x86.h"
 
-/* A timer this close to expiry is waited for: it fires before it is stopped. */
 #define HPKVM_TIMER_NEAR_US	20
+/* Counts with the divider at 1 that are possible with that at 128. */
+#define HPKVM_TIMER_MAX		((U32_MAX - 2ull) << 7)
 /* A periodic timer that is moved to the core may come so much late. */
 #define HPKVM_PERIOD_LATE_NS	NSEC_PER_MSEC
 
@@ -62,25 +63,100 @@ static bool hpkvm_timer_amid_period(struct kvm_vcpu *vcpu)
 	       timer->period - late_ns;
 }
 
+/* How long the guest's TSC takes for @ticks, in ticks of the host's; never less. */
+static u64 hpkvm_timer_unscale(struct kvm_vcpu *vcpu, u64 ticks)
+{
+	u64 ratio = vcpu->arch.l1_tsc_scaling_ratio;
+	u8 bits = kvm_caps.tsc_scaling_ratio_frac_bits;
+	u64 quotient;
+
+	/* Division would overflow, which is an exception. */
+	if (ticks >> (64 - bits) >= ratio)
+		return U64_MAX;
+	quotient = mul_u64_u64_div_u64(ticks, BIT_ULL(bits), ratio);
+	return quotient == U64_MAX ? quotient : quotient + 1;
+}
+
+/*
+ * How long the guest's TSC takes to get to @deadline, in cycles of the host's,
+ * of which the present one is @now; never less, 0 if it is there.  Reckoned from
+ * now on: the difference between the two TSCs would wrap for a deadline from
+ * before the host's began, or after it ends.
+ */
+static u64 hpkvm_timer_left(struct kvm_vcpu *vcpu, u64 deadline, u64 now)
+{
+	u64 guest_now = kvm_read_l1_tsc(vcpu, now);
+
+	if (deadline <= guest_now)
+		return 0;
+	if (hpkvm_tsc_is_scaled(vcpu))
+		return hpkvm_timer_unscale(vcpu, deadline - guest_now);
+	return deadline - guest_now;
+}
+
+/* AMD's processors have none: there the core's timer counts it down. */
+static bool hpkvm_timer_host_has_deadline(void)
+{
+	return boot_cpu_has(X86_FEATURE_TSC_DEADLINE_TIMER);
+}
+
+/* A deadline beyond all that the core's timer could count to. */
+static bool hpkvm_timer_is_far(struct kvm_vcpu *vcpu)
+{
+	struct kvm_vcpu_hpkvm *h = &vcpu->arch.hpkvm;
+	u64 deadline = h->timer_direct ? h->deadline :
+		       vcpu->arch.apic->lapic_timer.tscdeadline;
+	u64 left = deadline ? hpkvm_timer_left(vcpu, deadline, rdtsc()) : 0;
+
+	return dedicated_cpu_timer_counts(h->cpu, left) > HPKVM_TIMER_MAX;
+}
+
 /**
- * hpkvm_timer_can_be_direct - can the core's timer be the guest's now?
+ * hpkvm_timer_why_emulated - can the core's timer be the guest's now?
  * @vcpu: a vCPU with a core
  *
- * Return: false if it has to stay KVM's hrtimer, for the time being at least.
+ * Return: enum kvm_hpkvm_timer_reason: why it has to stay KVM's hrtimer, for
+ * the time being at least, or NONE.
  */
-bool hpkvm_timer_can_be_direct(struct kvm_vcpu *vcpu)
+u32 hpkvm_timer_why_emulated(struct kvm_vcpu *vcpu)
 {
 	u32 lvtt = kvm_lapic_get_reg(vcpu->arch.apic, APIC_LVTT);
 
-	/* Both mode bits: reserved, but a guest may write them to KVM's. */
-	if (!hpkvm_feature(vcpu, KVM_HPKVM_F_DIRECT_TIMER) ||
-	    !hpkvm_timer_vector_ok(lvtt) || hpkvm_lvtt_mode(lvtt) == LVTT_MODES)
-		return false;
+	if (!hpkvm_feature(vcpu, KVM_HPKVM_F_DIRECT_TIMER))
+		return KVM_HPKVM_TIMER_REASON_FEATURE_OFF;
+	if (!hpkvm_timer_vector_ok(lvtt))
+		return KVM_HPKVM_TIMER_REASON_VECTOR;
+	/* Reserved, but a guest may write it to KVM's. */
+	if (hpkvm_lvtt_mode(lvtt) == LVTT_MODES)
+		return KVM_HPKVM_TIMER_REASON_MODE;
 	if (hpkvm_deadline_mode(vcpu))
-		return boot_cpu_has(X86_FEATURE_TSC_DEADLINE_TIMER);
-	return dedicated_cpu_timer_rate_ok(vcpu->arch.hpkvm.cpu,
-					   vcpu->kvm->arch.apic_bus_cycle_ns) &&
-	       !hpkvm_timer_amid_period(vcpu);
+		return !hpkvm_timer_host_has_deadline() &&
+		       hpkvm_timer_is_far(vcpu) ?
+		       KVM_HPKVM_TIMER_REASON_FAR : KVM_HPKVM_TIMER_REASON_NONE;
+	if (!dedicated_cpu_timer_rate_ok(vcpu->arch.hpkvm.cpu,
+					 vcpu->kvm->arch.apic_bus_cycle_ns))
+		return KVM_HPKVM_TIMER_REASON_RATE;
+	return hpkvm_timer_amid_period(vcpu) ?
+	       KVM_HPKVM_TIMER_REASON_AMID_PERIOD : KVM_HPKVM_TIMER_REASON_NONE;
+}
+
+/**
+ * hpkvm_timer_why_intercepted - can the guest have TSC_DEADLINE?
+ * @vcpu: a vCPU whose timer is direct, in TSC-deadline mode
+ *
+ * Return: enum kvm_hpkvm_timer_reason: why its accesses exit, or NONE.
+ */
+u32 hpkvm_timer_why_intercepted(struct kvm_vcpu *vcpu)
+{
+	if (!hpkvm_timer_host_has_deadline())
+		return KVM_HPKVM_TIMER_REASON_NO_DEADLINE;
+	if (vcpu->arch.l1_tsc_offset || hpkvm_tsc_is_scaled(vcpu))
+		return KVM_HPKVM_TIMER_REASON_TSC;
+	/* User space may filter the MSR at any time, and then sees every access. */
+	if (!kvm_msr_allowed(vcpu, MSR_IA32_TSC_DEADLINE, KVM_MSR_FILTER_READ) ||
+	    !kvm_msr_allowed(vcpu, MSR_IA32_TSC_DEADLINE, KVM_MSR_FILTER_WRITE))
+		return KVM_HPKVM_TIMER_REASON_FILTER;
+	return KVM_HPKVM_TIMER_REASON_NONE;
 }
 
 /*
@@ -93,6 +169,8 @@ static u32 hpkvm_timer_physical_lvtt(u32 lvtt)
 	lvtt &= APIC_VECTOR_MASK | APIC_LVT_MASKED | LVTT_MODES;
 	if (!hpkvm_timer_vector_ok(lvtt & ~APIC_LVT_MASKED))
 		lvtt = (lvtt & ~APIC_VECTOR_MASK) | LOCAL_TIMER_VECTOR;
+	if (!hpkvm_timer_host_has_deadline())
+		lvtt &= ~APIC_LVT_TIMER_TSCDEADLINE;
 	return lvtt;
 }
 
@@ -112,49 +190,67 @@ void hpkvm_timer_write_lvtt(struct kvm_vcpu *vcpu)
 	asm volatile("mfence" : : : "memory");
 }
 
-/* How long the guest's TSC takes for @ticks, in ticks of the host's; never less. */
-static u64 hpkvm_timer_unscale(struct kvm_vcpu *vcpu, u64 ticks)
-{
-	u64 ratio = vcpu->arch.l1_tsc_scaling_ratio;
-	u8 bits = kvm_caps.tsc_scaling_ratio_frac_bits;
-	u64 quotient;
-
-	/* Division would overflow, which is an exception. */
-	if (ticks >> (64 - bits) >= ratio)
-		return U64_MAX;
-	quotient = mul_u64_u64_div_u64(ticks, BIT_ULL(bits), ratio);
-	return quotient == U64_MAX ? quotient : quotient + 1;
-}
-
 /*
  * What the host's TSC will be when the guest's is @deadline, or is now if that
- * has passed; never 0, which would disarm.  Reckoned from now on: the
- * difference between the two would wrap for a deadline from before the host's
- * TSC began, or after it ends.
+ * has passed; never 0, which would disarm.
  */
 static u64 hpkvm_timer_physical_deadline(struct kvm_vcpu *vcpu, u64 deadline)
 {
-	u64 now = rdtsc(), guest_now = kvm_read_l1_tsc(vcpu, now);
-	u64 left = deadline - guest_now, physical;
+	u64 now = rdtsc(), physical;
 
-	if (deadline <= guest_now)
-		return now;
-	if (hpkvm_tsc_is_scaled(vcpu))
-		left = hpkvm_timer_unscale(vcpu, left);
-	return check_add_overflow(now, left, &physical) ? U64_MAX : physical;
+	return check_add_overflow(now, hpkvm_timer_left(vcpu, deadline, now),
+				  &physical) ? U64_MAX : physical;
 }
 
-/**
- * hpkvm_timer_guest_deadline - what the guest finds in TSC_DEADLINE
- * @vcpu: the vCPU
- * @physical: the host's TSC at expiry
- *
- * Return: the inverse of hpkvm_timer_physical_deadline(); later by some ticks at
- * most if the guest's TSC is scaled.
+/*
+ * The inverse of hpkvm_timer_physical_deadline(); later by some ticks at most if
+ * the guest's TSC is scaled.
  */
-u64 hpkvm_timer_guest_deadline(struct kvm_vcpu *vcpu, u64 physical)
+static u64 hpkvm_timer_guest_deadline(struct kvm_vcpu *vcpu, u64 physical)
 {
-	return physical == U64_MAX ? physical : kvm_read_l1_tsc(vcpu, physical);
+	if (!physical || physical == U64_MAX)
+		return physical;
+	return kvm_read_l1_tsc(vcpu, physical);
+}
+
+/* TDCR's encoding of a divider of 1 << @shift, and back. */
+static u32 hpkvm_timer_tdcr(unsigned int shift)
+{
+	unsigned int code = (shift - 1) & 7;
+
+	return (code & 3) | (code & 4) << 1;
+}
+
+static unsigned int hpkvm_timer_shift(u32 tdcr)
+{
+	return (((tdcr & 3) | (tdcr & 8) >> 1) + 1) & 7;
+}
+
+/*
+ * Have a one-shot count expire at @deadline of the guest's TSC, 0 to disarm.  One
+ * that is too far is taken to KVM's hrtimer before the guest runs again.
+ */
+static void hpkvm_timer_count_down(struct kvm_vcpu *vcpu, u64 deadline)
+{
+	u64 left = hpkvm_timer_left(vcpu, deadline, rdtsc());
+	u64 counts = dedicated_cpu_timer_counts(vcpu->arch.hpkvm.cpu, left);
+	unsigned int shift = 0;
+
+	vcpu->arch.hpkvm.deadline = deadline;
+	/* What is left of the last count must not go on with another divider. */
+	native_apic_msr_write(APIC_TMICT, 0);
+	if (!deadline)
+		return;
+	if (counts > HPKVM_TIMER_MAX) {
+		counts = HPKVM_TIMER_MAX;
+		/* No way back into the guest but by hpkvm_refresh_timer(). */
+		kvm_make_request(KVM_REQ_EVENT, vcpu);
+	}
+	/* Rounded up, and one more: the divider does not begin anew. */
+	while ((counts >> shift) + 2 > U32_MAX)
+		shift++;
+	native_apic_msr_write(APIC_TDCR, hpkvm_timer_tdcr(shift));
+	native_apic_msr_write(APIC_TMICT, (counts >> shift) + 2);
 }
 
 /**
@@ -164,8 +260,48 @@ u64 hpkvm_timer_guest_deadline(struct kvm_vcpu *vcpu, u64 physical)
  */
 void hpkvm_timer_write_deadline(struct kvm_vcpu *vcpu, u64 deadline)
 {
-	wrmsrl(MSR_IA32_TSC_DEADLINE,
-	       deadline ? hpkvm_timer_physical_deadline(vcpu, deadline) : 0);
+	if (hpkvm_timer_host_has_deadline())
+		wrmsrl(MSR_IA32_TSC_DEADLINE, deadline ?
+		       hpkvm_timer_physical_deadline(vcpu, deadline) : 0);
+	else
+		hpkvm_timer_count_down(vcpu, deadline);
+}
+
+/**
+ * hpkvm_timer_read_deadline - what the guest finds in TSC_DEADLINE
+ * @vcpu: the vCPU, on its core, with its timer in TSC-deadline mode
+ *
+ * Return: the guest's TSC at expiry, 0 if the timer is not armed.
+ */
+u64 hpkvm_timer_read_deadline(struct kvm_vcpu *vcpu)
+{
+	u64 deadline;
+
+	if (!hpkvm_timer_host_has_deadline())
+		return native_apic_msr_read(APIC_TMCCT) ?
+		       vcpu->arch.hpkvm.deadline : 0;
+	rdmsrl(MSR_IA32_TSC_DEADLINE, deadline);
+	return hpkvm_timer_guest_deadline(vcpu, deadline);
+}
+
+/**
+ * hpkvm_timer_switch_mode - the guest went to TSC-deadline mode, or left it
+ * @vcpu: the vCPU, on its core, with KVM's LVTT in the new mode
+ *
+ * Intel SDM 11.5.4.1: this disarms the timer.  In TSC-deadline mode the divider
+ * of the guest's is KVM's, otherwise the core's.
+ */
+void hpkvm_timer_switch_mode(struct kvm_vcpu *vcpu)
+{
+	native_apic_msr_write(APIC_TMICT, 0);
+	vcpu->arch.hpkvm.deadline = 0;
+	if (hpkvm_deadline_mode(vcpu))
+		kvm_x2apic_msr_write(vcpu, X2APIC_MSR(APIC_TDCR),
+				     native_apic_msr_read(APIC_TDCR));
+	else
+		native_apic_msr_write(APIC_TDCR,
+				      kvm_lapic_get_reg(vcpu->arch.apic,
+							APIC_TDCR) & TDCR_BITS);
 }
 
 static u8 hpkvm_timer_vector(struct kvm_vcpu *vcpu)
@@ -224,36 +360,67 @@ static void hpkvm_timer_start_physical(void *arg)
 	native_apic_msr_write(APIC_TMICT, count);
 }
 
-/**
- * hpkvm_timer_stop - stop the core's timer, which was the guest's
- * @snap: out: what is left of it
- * @deadline: it is in TSC-deadline mode
- *
- * Called on the core with interrupts disabled.
- */
-void hpkvm_timer_stop(struct hpkvm_snapshot *snap, bool deadline)
+/* A timer this close to expiry is waited for: it fires before it is stopped. */
+static u64 hpkvm_timer_near(void)
 {
-	u64 near = (u64)tsc_khz * HPKVM_TIMER_NEAR_US / 1000;
-	u64 start = rdtsc();
+	return (u64)tsc_khz * HPKVM_TIMER_NEAR_US / 1000;
+}
+
+static void hpkvm_timer_stop_deadline(struct kvm_vcpu *vcpu,
+				      struct hpkvm_snapshot *snap)
+{
+	u64 near = hpkvm_timer_near(), start = rdtsc(), deadline;
+
+	do {
+		rdmsrl(MSR_IA32_TSC_DEADLINE, deadline);
+	} while (deadline && deadline < start + near &&
+		 rdtsc() < start + 2 * near);
+	wrmsrl(MSR_IA32_TSC_DEADLINE, 0);
+	snap->deadline = hpkvm_timer_guest_deadline(vcpu, deadline);
+}
+
+static void hpkvm_timer_stop_count(struct kvm_vcpu *vcpu,
+				   struct hpkvm_snapshot *snap)
+{
+	u64 near = hpkvm_timer_near(), start = rdtsc(), near_counts;
 
 	snap->tmict = native_apic_msr_read(APIC_TMICT);
 	snap->tdcr = native_apic_msr_read(APIC_TDCR);
-	if (deadline) {
-		do {
-			rdmsrl(MSR_IA32_TSC_DEADLINE, snap->deadline);
-		} while (snap->deadline && snap->deadline < start + near &&
-			 rdtsc() < start + 2 * near);
-		wrmsrl(MSR_IA32_TSC_DEADLINE, 0);
-	} else {
-		/* At most 1 GHz: a count is no shorter than a nanosecond. */
-		do {
-			snap->tmcct = native_apic_msr_read(APIC_TMCCT);
-		} while (snap->tmcct &&
-			 snap->tmcct < HPKVM_TIMER_NEAR_US * NSEC_PER_USEC &&
-			 rdtsc() < start + 2 * near);
-		native_apic_msr_write(APIC_TMICT, 0);
-	}
+	near_counts = dedicated_cpu_timer_counts(vcpu->arch.hpkvm.cpu, near) >>
+		      hpkvm_timer_shift(snap->tdcr);
+	do {
+		snap->tmcct = native_apic_msr_read(APIC_TMCCT);
+	} while (snap->tmcct && snap->tmcct < near_counts &&
+		 rdtsc() < start + 2 * near);
+	native_apic_msr_write(APIC_TMICT, 0);
+}
+
+/**
+ * hpkvm_timer_stop - stop the core's timer, which was the guest's
+ * @vcpu: the vCPU
+ * @snap: out: what is left of it
+ *
+ * Called on the core with interrupts disabled.  KVM's LVTT may be of another
+ * mode already.
+ */
+void hpkvm_timer_stop(struct kvm_vcpu *vcpu, struct hpkvm_snapshot *snap)
+{
+	struct kvm_vcpu_hpkvm *h = &vcpu->arch.hpkvm;
+	bool deadline = hpkvm_lvtt_mode(h->lvtt) == APIC_LVT_TIMER_TSCDEADLINE;
+
+	if (deadline && hpkvm_timer_host_has_deadline())
+		hpkvm_timer_stop_deadline(vcpu, snap);
+	else
+		hpkvm_timer_stop_count(vcpu, snap);
 	native_apic_msr_write(APIC_LVTT, APIC_LVT_MASKED | LOCAL_TIMER_VECTOR);
+	if (!deadline)
+		return;
+	/* The count and its divider were ours, or nobody's. */
+	if (snap->tmcct)
+		snap->deadline = h->deadline;
+	snap->tmict = 0;
+	snap->tmcct = 0;
+	snap->tdcr = kvm_lapic_get_reg(vcpu->arch.apic, APIC_TDCR);
 }
 
 /**
@@ -266,18 +433,16 @@ void hpkvm_timer_restore(struct kvm_vcpu *vcpu,
 {
 	struct kvm_timer *timer = &vcpu->arch.apic->lapic_timer;
 	ktime_t left;
-	u64 deadline;
 
 	timer->tscdeadline = 0;
 	timer->period = 0;
+	kvm_x2apic_msr_write(vcpu, X2APIC_MSR(APIC_TDCR), snap->tdcr);
 	if (hpkvm_deadline_mode(vcpu)) {
-		deadline = hpkvm_timer_guest_deadline(vcpu, snap->deadline);
 		if (snap->deadline)
-			kvm_set_lapic_tscdeadline_msr(vcpu, deadline);
+			kvm_set_lapic_tscdeadline_msr(vcpu, snap->deadline);
 		return;
 	}
 
-	kvm_x2apic_msr_write(vcpu, X2APIC_MSR(APIC_TDCR), snap->tdcr);
 	if (!snap->tmcct) {
 		hpkvm_set_vreg(vcpu->arch.apic, APIC_TMICT, snap->tmict);
 		return;
@@ -301,7 +466,8 @@ void hpkvm_timer_start(struct kvm_vcpu *vcpu)
 	struct kvm_vcpu_hpkvm *h = &vcpu->arch.hpkvm;
 	struct hpkvm_timer_start_call call = { .vcpu = vcpu };
 
-	h->timer_direct = hpkvm_timer_can_be_direct(vcpu);
+	WRITE_ONCE(h->timer_reason, hpkvm_timer_why_emulated(vcpu));
+	h->timer_direct = !h->timer_reason;
 	if (h->timer_direct) {
 		call.counting = hpkvm_timer_stop_virtual(vcpu) &&
 				!hpkvm_fault_drop(vcpu, HPKVM_FAULT_PROMOTE,

@@ -94,6 +94,8 @@ unsigned int dedicated_cpu_deputy(unsigned int cpu);
 int dedicated_cpu_register_notifier(struct notifier_block *nb);
 int dedicated_cpu_unregister_notifier(struct notifier_block *nb);
 bool dedicated_cpu_timer_rate_ok(unsigned int cpu, u32 ns_per_count);
+u64 dedicated_cpu_timer_counts(unsigned int cpu, u64 tsc);
+u32 dedicated_timer_ns(void);
 void dedicated_cpu_drain(u32 *irr, u32 *isr);
 int dedicated_cpu_eoi(void);
 bool dedicated_cpu_may_enter(void);

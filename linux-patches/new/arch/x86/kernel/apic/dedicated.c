@@ -22,6 +22,7 @@
 #include <linux/irqdesc.h>
 #include <linux/mutex.h>
 #include <linux/notifier.h>
+#include <linux/overflow.h>
 #include <linux/percpu.h>
 #include <linux/rcupdate.h>
 #include <linux/sched.h>
@@ -68,8 +69,19 @@ static const u16 dedicated_lvts[] = {
 
 static DEFINE_PER_CPU(u32[ARRAY_SIZE(dedicated_lvts)], saved_lvts);
 
-/* Nanoseconds per 1,024 timer counts at divide-by-1, 0 if not yet measured. */
-static DEFINE_PER_CPU(u32, timer_rate);
+/*
+ * struct dedicated_timer_rate - of a CPU's timer with the divider at 1
+ * @counts: were counted, 0 if not yet measured
+ * @tsc: cycles that this took, as far as can be said
+ * @tsc_min: cycles that this took at least
+ */
+struct dedicated_timer_rate {
+	u32 counts;
+	u64 tsc;
+	u64 tsc_min;
+};
+
+static DEFINE_PER_CPU(struct dedicated_timer_rate, timer_rate);
 
 /* What struct device's offline_disabled was before the lease. */
 static DEFINE_PER_CPU(bool, was_offline_disabled);
@@ -309,43 +321,47 @@ static void dedicated_restore_lvts(void)
 	}
 }
 
-/* Read the timer's count, and the TSC at that moment to within @slack. */
-static u64 dedicated_sample_timer(u32 *count, u64 slack)
-{
-	unsigned int tries;
-	u64 before, after;
+struct dedicated_timer_sample {
+	u32 count;
+	/* The TSC was somewhere between when the count was read. */
+	u64 before;
+	u64 after;
+};
 
-	for (tries = 0; tries < 100; tries++) {
-		before = rdtsc_ordered();
-		*count = native_apic_msr_read(APIC_TMCCT);
-		after = rdtsc_ordered();
-		if (after - before < slack)
-			break;
-	}
-	return before;
+static struct dedicated_timer_sample dedicated_sample_timer(void)
+{
+	struct dedicated_timer_sample sample;
+	u64 slack = tsc_khz / 200;	/* 5 us */
+	unsigned int tries = 0;
+
+	do {
+		sample.before = rdtsc_ordered();
+		sample.count = native_apic_msr_read(APIC_TMCCT);
+		sample.after = rdtsc_ordered();
+	} while (sample.after - sample.before >= slack && ++tries < 100);
+	return sample;
 }
 
 /* The host has stopped using the timer, the guest has not begun. */
 static void dedicated_measure_timer_rate(void)
 {
-	u64 start, end, slack = tsc_khz / 200;	/* 5 us */
-	u32 first, last;
+	struct dedicated_timer_rate *rate = this_cpu_ptr(&timer_rate);
+	struct dedicated_timer_sample first, last;
 
-	if (this_cpu_read(timer_rate) || !tsc_khz)
+	if (rate->counts || !tsc_khz)
 		return;
 	native_apic_msr_write(APIC_LVTT, APIC_LVT_MASKED | LOCAL_TIMER_VECTOR);
 	native_apic_msr_write(APIC_TDCR, APIC_TDR_DIV_1);
 	native_apic_msr_write(APIC_TMICT, ~0u);
-	start = dedicated_sample_timer(&first, slack);
-	while (rdtsc_ordered() - start < 2 * tsc_khz)
+	first = dedicated_sample_timer();
+	while (rdtsc_ordered() - first.before < 2 * tsc_khz)
 		cpu_relax();
-	end = dedicated_sample_timer(&last, slack);
+	last = dedicated_sample_timer();
 	native_apic_msr_write(APIC_TMICT, 0);
 
-	if (first != last)
-		this_cpu_write(timer_rate,
-			       div64_u64((end - start) * NSEC_PER_MSEC * 1024ull / tsc_khz,
-					 first - last));
+	rate->counts = first.count - last.count;
+	rate->tsc = last.before - first.before;
+	rate->tsc_min = last.before - first.after;
 }
 
 /**
@@ -357,12 +373,55 @@ static void dedicated_measure_timer_rate(void)
  */
 bool dedicated_cpu_timer_rate_ok(unsigned int cpu, u32 ns_per_count)
 {
-	s64 want = (s64)ns_per_count * 1024;
-	s64 have = per_cpu(timer_rate, cpu);
+	const struct dedicated_timer_rate *rate = &per_cpu(timer_rate, cpu);
+	s64 want = (s64)ns_per_count * rate->counts;
 
-	return abs(have - want) <= want / 256;
+	return rate->counts &&
+	       abs((s64)div64_u64(rate->tsc * USEC_PER_SEC, tsc_khz) - want) <=
+	       want / 256;
 }
 EXPORT_SYMBOL_GPL(dedicated_cpu_timer_rate_ok);
+
+/**
+ * dedicated_cpu_timer_counts - how often the CPU's timer counts meanwhile
+ * @cpu: a CPU that is or was leased
+ * @tsc: cycles of the TSC
+ *
+ * Return: the counts with the divider at 1, rounded up by as much as the rate
+ * is uncertain, so that a timer never expires early; U64_MAX if that is more
+ * than can be said.
+ */
+u64 dedicated_cpu_timer_counts(unsigned int cpu, u64 tsc)
+{
+	const struct dedicated_timer_rate *rate = &per_cpu(timer_rate, cpu);
+	u64 product;
+
+	if (!rate->counts || !rate->tsc_min ||
+	    check_mul_overflow(tsc, rate->counts + 1ull, &product))
+		return U64_MAX;
+	return div64_u64(product, rate->tsc_min) + 1;
+}
+EXPORT_SYMBOL_GPL(dedicated_cpu_timer_counts);
+
+/**
+ * dedicated_timer_ns - how long the timers of this host take for a count
+ *
+ * By what the host found out at boot, when nothing was leased.
+ *
+ * Return: nanoseconds with the divider at 1; 0 if unknown, or if they are not a
+ * whole number to within 0.4 %, as dedicated_cpu_timer_rate_ok() demands.
+ */
+u32 dedicated_timer_ns(void)
+{
+	u64 rate = (u64)lapic_timer_period * HZ, ns;
+
+	if (!rate)
+		return 0;
+	ns = DIV64_U64_ROUND_CLOSEST(NSEC_PER_SEC, rate);
+	return abs((s64)(ns * rate) - (s64)NSEC_PER_SEC) <= NSEC_PER_SEC / 256 ?
+	       ns : 0;
+}
+EXPORT_SYMBOL_GPL(dedicated_timer_ns);
 
 /* Take what is pending, whatever its priority. */
 static void dedicated_drain_irr(void)

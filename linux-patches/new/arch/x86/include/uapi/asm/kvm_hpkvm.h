@@ -36,6 +36,20 @@
 
 #define KVM_HPKVM_F_ALL			0x3fu
 
+/*
+ * KVM_GET_DEVICE_ATTR on /dev/kvm: what this host's timers are, one __u64 for
+ * each attribute of this group.
+ */
+#define KVM_X86_GRP_HPKVM	KVM_CAP_X86_HPKVM
+/*
+ * args[0] of KVM_ENABLE_CAP(KVM_CAP_X86_APIC_BUS_CYCLES_NS) for a VM whose
+ * one-shot and periodic timers are to be direct: nanoseconds, 1 or more.  0 if
+ * there is none, because the rate is unknown or no whole number of nanoseconds.
+ */
+#define KVM_X86_HPKVM_BUS_CYCLES_NS	0
+/* 1 if timers in TSC-deadline mode can be direct, 0 if they are intercepted. */
+#define KVM_X86_HPKVM_DEADLINE		1
+
 /* Why a request was refused, or why a vCPU is not in passthrough. */
 enum kvm_hpkvm_reason {
 	KVM_HPKVM_REASON_NONE = 0,
@@ -64,7 +78,7 @@ enum kvm_hpkvm_reason {
 	KVM_HPKVM_REASON_EXTINT,	/* 8259 interrupt pending or enabled */
 	KVM_HPKVM_REASON_NESTED,	/* the guest runs or enables nested guests */
 	KVM_HPKVM_REASON_TIMER_VECTOR,	/* LVTT names a vector we cannot pass */
-	KVM_HPKVM_REASON_TIMER_RATE,	/* virtual and physical timer differ */
+	KVM_HPKVM_REASON_TIMER_RATE,	/* reserved: see timer_reason */
 	KVM_HPKVM_REASON_FEATURE_OFF,	/* KVM_HPKVM_F_DIRECT_IRQ not enabled */
 	KVM_HPKVM_REASON_DEBUG,		/* single-step, SMM, Hyper-V SynIC, ... */
 	KVM_HPKVM_REASON_USER_ACCESS,	/* user space read or wrote LAPIC state */
@@ -98,6 +112,28 @@ struct kvm_hpkvm_bind {
 #define KVM_HPKVM_MODE_EMULATED		1	/* bound, stock KVM's LAPIC */
 #define KVM_HPKVM_MODE_PASSTHROUGH	2	/* bound, the core's own LAPIC */
 
+/* Values of kvm_hpkvm_state.timer: what arming and firing cost */
+#define KVM_HPKVM_TIMER_EMULATED	0	/* an exit to arm, a kick to fire */
+#define KVM_HPKVM_TIMER_INTERCEPTED	1	/* an exit to arm, none to fire */
+#define KVM_HPKVM_TIMER_DIRECT		2	/* no exit */
+
+/* Why a vCPU's timer is not direct. */
+enum kvm_hpkvm_timer_reason {
+	KVM_HPKVM_TIMER_REASON_NONE = 0,
+	KVM_HPKVM_TIMER_REASON_NOT_PASSTHROUGH, /* the vCPU is not: see reason */
+	KVM_HPKVM_TIMER_REASON_FEATURE_OFF, /* KVM_HPKVM_F_DIRECT_TIMER */
+	KVM_HPKVM_TIMER_REASON_VECTOR,	/* LVTT names one that cannot be passed */
+	KVM_HPKVM_TIMER_REASON_MODE,	/* LVTT names two modes at once */
+	KVM_HPKVM_TIMER_REASON_RATE,	/* it counts faster or slower than the VM's */
+	KVM_HPKVM_TIMER_REASON_AMID_PERIOD, /* until the next period begins */
+	KVM_HPKVM_TIMER_REASON_FAR,	/* the deadline is beyond a count's range */
+	/* intercepted */
+	KVM_HPKVM_TIMER_REASON_NO_DEADLINE, /* the host has no TSC-deadline mode */
+	KVM_HPKVM_TIMER_REASON_TSC,	/* the guest's TSC is not the host's */
+	KVM_HPKVM_TIMER_REASON_FILTER,	/* KVM_X86_SET_MSR_FILTER */
+	KVM_HPKVM_TIMER_REASON_MAX
+};
+
 /*
  * struct kvm_hpkvm_state - what a vCPU is doing now
  * @mode: KVM_HPKVM_MODE_*
@@ -112,6 +148,9 @@ struct kvm_hpkvm_bind {
  *	interrupts
  * @direct_sent: physical IPIs sent to this vCPU's core by other CPUs
  * @kicks: NMIs the host sent to the core since bind
+ * @timer: KVM_HPKVM_TIMER_*
+ * @timer_reason: enum kvm_hpkvm_timer_reason: why @timer is not DIRECT, else NONE
+ * @reserved: 0
  *
  * Counters start at 0 when the vCPU is created, @kicks at bind.
  *
@@ -129,7 +168,9 @@ struct kvm_hpkvm_state {
 	__u64 injected;
 	__u64 direct_sent;
 	__u64 kicks;
-	__u64 reserved[6];
+	__u32 timer;
+	__u32 timer_reason;
+	__u64 reserved[5];
 };
 
 /* Values of kvm_hpkvm_irq.mode */
