@@ -188,6 +188,9 @@ static int hpkvm_init(MachineState *ms)
             exit(EXIT_FAILURE);
         }
     }
+    if (!quiet) {
+        hpkvm_timer_init(s);
+    }
     if (s->enabled) {
         if (!quiet) {
             hpkvm_report_missing(s);
@@ -218,7 +221,7 @@ char *hpkvm_direct_vfio_obstacle(void)
                     "that remaps interrupts, or its kernel is too old");
 }
 
-static bool hpkvm_may_set(const HPKVMState *s, Error **errp)
+bool hpkvm_may_set(const HPKVMState *s, Error **errp)
 {
     if (s->parent_obj.fd != -1) {
         error_setg(errp, "Cannot set properties after the accelerator has "
@@ -337,6 +340,7 @@ static void hpkvm_accel_class_init(ObjectClass *oc, void *data)
         "Run a vCPU that gets no core as under KVM; off makes it an error "
         "(default: on)");
 
+    hpkvm_timer_class_init(oc);
     hpkvm_add_feature(oc, KVM_HPKVM_F_DIRECT_IRQ,
         "Interrupts reach the guest without a VM exit; off turns the other "
         "direct-* off, too (default: on)");

@@ -196,6 +196,9 @@ static void report(HPKVMState *s)
     g_free(s->reported);
     s->reported = g_strdup(str->str);
 
+    if (nr_bound) {
+        hpkvm_timer_report(s);
+    }
     if (nr_bound == nr) {
         info_report("hpkvm: %u of %u vCPUs own a core:%s", nr_bound, nr,
                     str->str);

@@ -26,6 +26,13 @@ typedef struct HPKVMCore {
     CPUState *owner;
 } HPKVMCore;
 
+/* What the kernel says of the timers of this host's local APICs */
+typedef struct HPKVMHostTimer {
+    bool known;                     /* it says something */
+    bool deadline;                  /* they have TSC-deadline mode */
+    uint32_t frequency;             /* Hz, 0 if KVM's cannot have the same */
+} HPKVMHostTimer;
+
 struct HPKVMState {
     KVMState parent_obj;
 
@@ -34,6 +41,7 @@ struct HPKVMState {
     unsigned int nr_cores;
     bool fallback;
     uint32_t wanted;                /* KVM_HPKVM_F_* */
+    uint32_t apic_bus_frequency;    /* Hz, 0 to choose */
 
     /* Outcome of the negotiation, constant once the machine exists */
     bool present;                   /* the kernel has the capability */
@@ -41,6 +49,7 @@ struct HPKVMState {
     bool enabled;                   /* the VM may bind vCPUs */
     uint32_t features;              /* KVM_HPKVM_F_* the VM uses */
     char *disabled_reason;          /* why !@enabled, one clause */
+    HPKVMHostTimer host_timer;
 
     /* Binding; all under the BQL */
     QEMUTimer *pin_timer;           /* looks for vCPUs pinned while running */
@@ -61,6 +70,8 @@ struct AccelCPUState {
 
 /* NULL unless hpkvm is the accelerator of this machine */
 HPKVMState *hpkvm_state(void);
+/* False, with an error, once the accelerator has been initialized */
+bool hpkvm_may_set(const HPKVMState *s, Error **errp);
 
 /**
  * hpkvm_parse_cpus: parse a list of host CPUs, like "2-5,8"
@@ -91,6 +102,17 @@ HpkvmReason hpkvm_reason_from_kernel(uint32_t reason);
  */
 char *hpkvm_reason_text(HpkvmReason reason, int host_cpu, uint32_t irq,
                         const char *culprit);
+
+/* Choose the rate of local APIC timers; once, before there are vCPUs */
+void hpkvm_timer_init(HPKVMState *s);
+/* Is a CPU model without TSC-deadline mode the better one for this VM? */
+bool hpkvm_timer_hides_deadline(void);
+/* Say once, when vCPUs own cores, if arming or firing a timer costs exits */
+void hpkvm_timer_report(const HPKVMState *s);
+void hpkvm_timer_class_init(ObjectClass *oc);
+/* Translate KVM_HPKVM_TIMER_* and enum kvm_hpkvm_timer_reason */
+HpkvmTimerMode hpkvm_timer_mode_from_kernel(uint32_t mode);
+HpkvmTimerReason hpkvm_timer_reason_from_kernel(uint32_t reason);
 
 /* Watch for the VM to start; once, after the capability was enabled */
 void hpkvm_bind_init(HPKVMState *s);

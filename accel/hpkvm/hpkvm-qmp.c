@@ -13,6 +13,8 @@
 #include "monitor/monitor.h"
 #include "hw/core/cpu.h"
 #include "system/kvm.h"
+#include "cpu.h"
+#include "kvm/kvm_i386.h"
 #include "hpkvm-int.h"
 #include CONFIG_DEVICES
 #ifdef CONFIG_VFIO_HP_PCI
@@ -47,6 +49,8 @@ static void fill_bound(HpkvmVcpuInfo *info, CPUState *cpu)
     info->injected = state.injected;
     info->direct_sent = state.direct_sent;
     info->kicks = state.kicks;
+    info->timer = hpkvm_timer_mode_from_kernel(state.timer);
+    info->timer_reason = hpkvm_timer_reason_from_kernel(state.timer_reason);
 }
 
 static HpkvmVcpuInfo *vcpu_info(const HPKVMState *s, CPUState *cpu)
@@ -70,6 +74,9 @@ static HpkvmVcpuInfo *vcpu_info(const HPKVMState *s, CPUState *cpu)
         info->host_cpu = a->host_cpu;
         info->mode = HPKVM_MODE_EMULATED;
         info->reason = HPKVM_REASON_UNKNOWN;
+        info->has_timer = true;
+        info->has_timer_reason = true;
+        info->timer_reason = HPKVM_TIMER_REASON_UNKNOWN;
         fill_bound(info, cpu);
     }
     if (info->reason != HPKVM_REASON_NONE) {
@@ -96,6 +103,7 @@ HpkvmInfo *qmp_query_hpkvm(Error **errp)
     info->fallback = s->fallback;
     info->features = hpkvm_feature_list(s->features);
     info->host_features = hpkvm_feature_list(s->available);
+    info->apic_bus_frequency = kvm_apic_bus_frequency();
     info->message = g_strdup(s->disabled_reason);
     if (s->nr_cores) {
         info->cpus = hpkvm_format_cpus(s->cores, s->nr_cores);
@@ -133,6 +141,14 @@ static void print_vcpu(Monitor *mon, const HpkvmVcpuInfo *info)
         monitor_printf(mon, ": %s", info->message);
     }
     monitor_printf(mon, "\n");
+    if (info->mode == HPKVM_MODE_PASSTHROUGH) {
+        monitor_printf(mon, "  timer %s", HpkvmTimerMode_str(info->timer));
+        if (info->timer != HPKVM_TIMER_MODE_DIRECT) {
+            monitor_printf(mon, " (%s)",
+                           HpkvmTimerReason_str(info->timer_reason));
+        }
+        monitor_printf(mon, "\n");
+    }
     if (info->has_host_cpu) {
         monitor_printf(mon, "  promotions %" PRIu64 ", demotions %" PRIu64
                        ", captured %" PRIu64 ", injected %" PRIu64
@@ -186,6 +202,8 @@ static void hmp_info_hpkvm(Monitor *mon, const QDict *qdict)
     }
     print_features(mon, "features", info->features);
     print_features(mon, "host features", info->host_features);
+    monitor_printf(mon, "apic bus frequency: %" PRIu64 " Hz\n",
+                   info->apic_bus_frequency);
     for (HpkvmVcpuInfoList *l = info->vcpus; l; l = l->next) {
         print_vcpu(mon, l->value);
     }

@@ -136,3 +136,39 @@ char *hpkvm_reason_text(HpkvmReason reason, int host_cpu, uint32_t irq,
     }
     return g_string_free(str, false);
 }
+
+HpkvmTimerMode hpkvm_timer_mode_from_kernel(uint32_t mode)
+{
+    switch (mode) {
+    case KVM_HPKVM_TIMER_DIRECT:
+        return HPKVM_TIMER_MODE_DIRECT;
+    case KVM_HPKVM_TIMER_INTERCEPTED:
+        return HPKVM_TIMER_MODE_INTERCEPTED;
+    default:
+        return HPKVM_TIMER_MODE_EMULATED;
+    }
+}
+
+HpkvmTimerReason hpkvm_timer_reason_from_kernel(uint32_t reason)
+{
+    static const HpkvmTimerReason reasons[] = {
+#define KERNEL(name) \
+        [KVM_HPKVM_TIMER_REASON_##name] = HPKVM_TIMER_REASON_##name
+        KERNEL(NONE),
+        KERNEL(NOT_PASSTHROUGH),
+        KERNEL(FEATURE_OFF),
+        KERNEL(VECTOR),
+        KERNEL(MODE),
+        KERNEL(RATE),
+        KERNEL(AMID_PERIOD),
+        KERNEL(FAR),
+        KERNEL(NO_DEADLINE),
+        KERNEL(TSC),
+        KERNEL(FILTER),
+#undef KERNEL
+    };
+
+    QEMU_BUILD_BUG_ON(ARRAY_SIZE(reasons) != KVM_HPKVM_TIMER_REASON_MAX);
+    return reason < ARRAY_SIZE(reasons) ? reasons[reason] :
+                                          HPKVM_TIMER_REASON_UNKNOWN;
+}
