@@ -27,7 +27,7 @@ SWITCHED_OFF = 1
 
 # What QEMU's machine has and this one cannot: options and their defaults.
 REFUSED = {'iommu': None, 'icount': False, 'device': [], 'cpu': None,
-           'pmu': False, 'qemu_arg': []}
+           'deadline': False, 'pmu': False, 'qemu_arg': []}
 
 CONFIG = '''\
 display_library: nogui
