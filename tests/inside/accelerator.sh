@@ -73,7 +73,7 @@ vm_migrate pinned /tmp/to-kvm
 ok "migrate: saved from hpkvm" vm_status pinned postmigrate 60
 vm_kill pinned
 VM_ARGS="-incoming file:/tmp/to-kvm"
-vm_start away kvm forever
+vm_start away "$VM_STOCK" forever
 ok "migrate: runs under kvm" vm_status away running 60
 ok "migrate: the guest moves on" vm_moves_on away 60
 vm_migrate away /tmp/to-hpkvm

@@ -27,8 +27,8 @@ RIGHT='lost=0 doubled=0 early=0 disorder=0'
 # How many vCPUs of a VM with this accelerator must be in passthrough.
 dedicated() {	# accelerator
 	case $1 in
-	hpkvm*) echo "$VM_DEDICATED" ;;
-	*) echo 0 ;;
+	*direct-interrupts=off* | kvm) echo 0 ;;
+	*) echo "$VM_DEDICATED" ;;
 	esac
 }
 
@@ -231,6 +231,22 @@ plug() {	# accelerator, interrupts
 	vm_kill src
 }
 
+# A guest has found out how fast its timer counts: where it counts otherwise the
+# guest must not go, and it goes on where it is.
+refused() {	# accelerator, accelerator
+	_title="$1 to $2"
+	start_torture src "$1" "$IRQS"
+	start_incoming dst "$2" unix:$SOCKET
+	ok "$_title: the migration starts" migrate src unix:$SOCKET
+	ok "$_title: QEMU refuses it" vm_wait_end dst 60
+	ok "$_title: and says why" grep 'timers .* count at .* Hz, and here at' \
+		$VM_DIR/dst/log
+	ok "$_title: the migration has failed" migration_is src failed 20
+	in_its_mode src "$1"
+	ok "$_title: nothing lost, doubled or early" verdict src
+	vm_kill src
+}
+
 # What QEMU shows of a local APIC whose owner holds still.
 lapic_of() {	# accelerator, state
 	VM_SMP=1 VM_ARGS='-device edu'
@@ -245,7 +261,7 @@ lapic_of() {	# accelerator, state
 	vm_ask parked '{"execute":"stop"}' >/dev/null
 	vm_ask parked '{"execute":"human-monitor-command",
 		"arguments":{"command-line":"info lapic"}}' |
-		sed 's/\\r\\n/\n/g' >"/tmp/lapic-$1"
+		sed 's/\\r\\n/\n/g' >/tmp/lapic
 	vm_kill parked
 }
 
@@ -300,14 +316,14 @@ another_rate() {	# accelerator, interrupts
 		skip "$_title" "this CPU has no TSC scaling"
 		return
 	fi
-	VM_CPU=host,tsc-frequency=61234567
+	VM_CPU=$VM_CPU,tsc-frequency=61234567
 	start_torture src "$1" "$2"
 	ok "$_title: nothing lost, doubled or early" verdict src
 	vm_kill src
 	VM_SMP=1 VM_ARGS=
 	VM_KERNEL=$FILES/micro.elf
 	vm_start src "$1" passes=1000 times=$TIMES
-	VM_SMP=2 VM_KERNEL=$FILES/torture.elf VM_CPU=
+	VM_SMP=2 VM_KERNEL=$FILES/torture.elf VM_CPU=${VM_CPU%,*}
 	ok "$_title: the guest starts" vm_wait_for src 90 '^micro: halt-wake'
 	ok "$_title: its vCPU is in passthrough" vm_dedicated src 1
 	ok "$_title: exits are counted" count_exits src
@@ -320,9 +336,10 @@ another_rate() {	# accelerator, interrupts
 
 local_apics() {	# accelerator
 	for _state in 0 1; do
-		lapic_of kvm $_state
+		lapic_of "$VM_STOCK" $_state
+		mv /tmp/lapic /tmp/lapic-kvm
 		lapic_of "$1" $_state
-		mv "/tmp/lapic-$1" /tmp/lapic-hpkvm
+		mv /tmp/lapic /tmp/lapic-hpkvm
 		ok "state $_state: the local APIC looks the same" same_lapic
 		notes </tmp/lapic-kvm
 	done
@@ -338,18 +355,24 @@ with_four_cores() {
 }
 
 with_four_cores live hpkvm,cpus=2-3 hpkvm,cpus=4-5 "$IRQS"
-live kvm hpkvm,cpus=2-3 "$IRQS"
+live "$VM_STOCK" hpkvm,cpus=2-3 "$IRQS"
 # Soon in its periodic mode, in which it moves.
-live hpkvm,cpus=2-3 kvm 4000
-live kvm hpkvm,cpus=2-3 4000
+live hpkvm,cpus=2-3 "$VM_STOCK" 4000
+live "$VM_STOCK" hpkvm,cpus=2-3 4000
 with_four_cores postcopy hpkvm,cpus=2-3 hpkvm,cpus=4-5 "$IRQS"
 with_four_cores snapshot hpkvm,cpus=2-3 hpkvm,cpus=4-5 "$IRQS"
 internal_snapshot hpkvm,cpus=2-3 "$IRQS"
 reset hpkvm,cpus=2-3 "$IRQS"
 with_four_cores plug hpkvm,cpus=2-4 "$IRQS"
-timer_after_arrival hpkvm,cpus=2 kvm "-ge $TIMES"
-timer_after_arrival kvm hpkvm,cpus=2 '-eq 0'
+timer_after_arrival hpkvm,cpus=2 "$VM_STOCK" "-ge $TIMES"
+timer_after_arrival "$VM_STOCK" hpkvm,cpus=2 '-eq 0'
 another_rate hpkvm,cpus=2-3 "$IRQS"
+if [ "$VM_STOCK" = kvm ]; then
+	refused kvm hpkvm,cpus=2-3,apic-bus-frequency=100000000
+else
+	refused hpkvm,cpus=2-3 kvm
+	refused kvm hpkvm,cpus=2-3
+fi
 local_apics hpkvm,cpus=2
 cores='2 3 4 5'
 [ -z "$FEW_CPUS" ] || cores='2 3'

@@ -15,6 +15,8 @@ SEED=${SEED:-1}
 # Seconds without a word from a guest that runs.
 TORTURE_SILENCE=600
 VM_KERNEL=$FILES/torture.elf
+# All three modes of the timer, also where arming one then exits.
+VM_CPU=host,+tsc-deadline
 # With timers for four vCPUs.
 TORTURE_HPET='-global hpet.msi=on -global hpet.timers=8'
 

@@ -15,6 +15,11 @@
 . /host/tests/inside/lib/within.sh
 
 VM_DIR=/tmp/vm
+# Stock KVM whose VMs can move to dedicated cores of this host, and back: their
+# timers count as fast as the host's, if it has no TSC-deadline mode.
+VM_STOCK=kvm
+grep -q tsc_deadline_timer /proc/cpuinfo ||
+	VM_STOCK=hpkvm,direct-interrupts=off,apic-bus-frequency=100000000
 # A DIMM is the guest's as soon as it is plugged; the option that says so in a
 # configuration has another name in later releases of 6.12.
 _MEMHP=memhp_default_state=online
