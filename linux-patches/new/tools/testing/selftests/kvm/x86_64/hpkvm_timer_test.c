@@ -1,0 +1,342 @@
+// SPDX-License-Identifier: GPL-2.0-only
+/*
+ * The local APIC timer of a vCPU on a dedicated core: what KVM says of the
+ * host's timers and of the vCPU's, and that it is so, by the count of exits.  No
+ * timer fires early.
+ *
+ * On hosts with TSC-deadline mode and, as AMD sells them, without.
+ */
+#include "apic.h"
+#include "hpkvm.h"
+#include "hpkvm_harness.h"
+
+#define VECTOR		0x41
+#define NR_TIMERS	400	/* see hpkvm_count() */
+#define TIMER_US	200
+#define FAR_SECONDS	60	/* at 100 MHz: more than 32 bits hold */
+#define TDCR_DIV_1	0xb
+#define TDCR_DIV_2	0x0
+#define TDCR_DIV_8	0x2
+
+/* The host's side and the guest's. */
+static struct shared {
+	uint64_t nr, bus_ns;
+	uint64_t taken, taken_at;
+} shared;
+
+FIXTURE(timer) {
+	struct kvm_vm *vm;
+	struct kvm_vcpu *vcpu;
+	uint32_t core;
+	uint64_t host_ns;
+	bool host_deadline;
+};
+
+/* ---- The guest ---- */
+
+static void guest_handler(struct ex_regs *regs)
+{
+	shared.taken_at = rdtsc();
+	shared.taken++;
+	x2apic_write_reg(APIC_EOI, 0);
+}
+
+static uint64_t guest_cycles(uint64_t ns)
+{
+	return ns * guest_tsc_khz / 1000000;
+}
+
+static void guest_init(uint32_t lvtt)
+{
+	x2apic_enable();
+	x2apic_write_reg(APIC_LVT0, APIC_LVT_MASKED);
+	x2apic_write_reg(APIC_TDCR, TDCR_DIV_1);
+	x2apic_write_reg(APIC_LVTT, lvtt | VECTOR);
+}
+
+static void guest_await(uint64_t taken)
+{
+	asm volatile("sti");
+	while (READ_ONCE(shared.taken) < taken)
+		cpu_relax();
+	asm volatile("cli");
+	GUEST_ASSERT_EQ(shared.taken, taken);
+}
+
+static void guest_counts(void)
+{
+	uint64_t counts = TIMER_US * 1000 / shared.bus_ns, i, start;
+	/* KVM takes rates for equal that are to within 0.4 %. */
+	uint64_t least = guest_cycles(TIMER_US * 1000) * 99 / 100;
+
+	guest_init(0);
+	GUEST_SYNC(0);
+	for (i = 1; i <= shared.nr; i++) {
+		start = rdtsc();
+		x2apic_write_reg(APIC_TMICT, counts);
+		guest_await(i);
+		GUEST_ASSERT(shared.taken_at - start >= least);
+	}
+	GUEST_SYNC(1);
+}
+
+static uint64_t guest_arm(uint64_t ns)
+{
+	uint64_t due = rdtsc() + guest_cycles(ns);
+
+	wrmsr(MSR_IA32_TSC_DEADLINE, due);
+	return due;
+}
+
+static void guest_deadlines(void)
+{
+	uint64_t i, due;
+
+	guest_init(APIC_LVT_TIMER_TSCDEADLINE);
+	GUEST_SYNC(0);
+	for (i = 1; i <= shared.nr; i++) {
+		due = guest_arm(TIMER_US * 1000);
+		guest_await(i);
+		GUEST_ASSERT(shared.taken_at >= due);
+	}
+	GUEST_SYNC(1);
+}
+
+static void guest_reads_back(void)
+{
+	uint64_t due;
+
+	guest_init(APIC_LVT_TIMER_TSCDEADLINE);
+	due = guest_arm(FAR_SECONDS * 1000000000ull);
+	GUEST_SYNC(0);
+	GUEST_ASSERT_EQ(rdmsr(MSR_IA32_TSC_DEADLINE), due);
+	wrmsr(MSR_IA32_TSC_DEADLINE, 0);
+	GUEST_ASSERT_EQ(rdmsr(MSR_IA32_TSC_DEADLINE), 0);
+	GUEST_SYNC(1);
+
+	/* Beyond all counts, and back. */
+	due = rdtsc() + BIT_ULL(60);
+	wrmsr(MSR_IA32_TSC_DEADLINE, due);
+	GUEST_SYNC(2);
+	GUEST_ASSERT_EQ(rdmsr(MSR_IA32_TSC_DEADLINE), due);
+	guest_arm(TIMER_US * 1000);
+	guest_await(1);
+	GUEST_ASSERT_EQ(rdmsr(MSR_IA32_TSC_DEADLINE), 0);
+	GUEST_SYNC(3);
+}
+
+/* How many counts the timer makes in 10 ms. */
+static uint64_t guest_counted(void)
+{
+	uint64_t start, cycles = guest_cycles(10000000);
+
+	x2apic_write_reg(APIC_TMICT, ~0u);
+	start = rdtsc();
+	while (rdtsc() - start < cycles)
+		cpu_relax();
+	return ~0u - x2apic_read_reg(APIC_TMCCT);
+}
+
+static void guest_divides(void)
+{
+	uint64_t counts = 10000000 / shared.bus_ns, counted;
+
+	guest_init(0);
+	x2apic_write_reg(APIC_TDCR, TDCR_DIV_8);
+	counted = guest_counted();
+	GUEST_ASSERT(counted >= counts / 8 * 9 / 10);
+
+	x2apic_write_reg(APIC_LVTT, APIC_LVT_TIMER_TSCDEADLINE | VECTOR);
+	GUEST_ASSERT_EQ(x2apic_read_reg(APIC_TDCR), TDCR_DIV_8);
+	guest_arm(TIMER_US * 1000);
+	guest_await(1);
+	GUEST_ASSERT_EQ(x2apic_read_reg(APIC_TDCR), TDCR_DIV_8);
+	GUEST_ASSERT_EQ(x2apic_read_reg(APIC_TMICT), 0);
+	GUEST_ASSERT_EQ(x2apic_read_reg(APIC_TMCCT), 0);
+	guest_arm(FAR_SECONDS * 1000000000ull);
+	x2apic_write_reg(APIC_TDCR, TDCR_DIV_2);
+	GUEST_ASSERT_EQ(x2apic_read_reg(APIC_TDCR), TDCR_DIV_2);
+
+	x2apic_write_reg(APIC_LVTT, VECTOR);
+	GUEST_ASSERT_EQ(x2apic_read_reg(APIC_TMCCT), 0);
+	GUEST_ASSERT_EQ(x2apic_read_reg(APIC_TDCR), TDCR_DIV_2);
+	counted = guest_counted();
+	GUEST_ASSERT(counted >= counts / 2 * 9 / 10);
+	x2apic_write_reg(APIC_TMICT, 0);
+	guest_await(1);
+	GUEST_SYNC(0);
+}
+
+/* ---- The host ---- */
+
+static int get_attr(uint64_t attr, uint64_t *value)
+{
+	int fd = open_kvm_dev_path_or_exit(), ret;
+
+	ret = __kvm_device_attr_get(fd, KVM_X86_GRP_HPKVM, attr, value) ?
+	      errno : 0;
+	TEST_ASSERT_EQ(!!ret, !!__kvm_has_device_attr(fd, KVM_X86_GRP_HPKVM,
+						      attr));
+	close(fd);
+	return ret;
+}
+
+static bool cpu_has(const char *flag)
+{
+	char line[4096];
+	bool found = false;
+	FILE *f = fopen("/proc/cpuinfo", "r");
+
+	TEST_ASSERT(f, "No /proc/cpuinfo");
+	while (!found && fgets(line, sizeof(line), f))
+		found = !strncmp(line, "flags", 5) && strstr(line, flag);
+	fclose(f);
+	return found;
+}
+
+FIXTURE_SETUP(timer)
+{
+	const char *why = hpkvm_set_up(&self->vm, &self->vcpu, &self->core);
+	uint64_t deadline;
+
+	if (why)
+		SKIP(return, "%s", why);
+	kvm_vm_free(self->vm);
+	ASSERT_EQ(0, get_attr(KVM_X86_HPKVM_BUS_CYCLES_NS, &self->host_ns));
+	ASSERT_EQ(0, get_attr(KVM_X86_HPKVM_DEADLINE, &deadline));
+	self->host_deadline = deadline;
+	self->vm = NULL;
+}
+
+FIXTURE_TEARDOWN(timer)
+{
+	if (self->vm)
+		kvm_vm_free(self->vm);
+}
+
+static void make_vm(FIXTURE_DATA(timer) *self, uint64_t bus_ns, void *guest)
+{
+	struct shared *s;
+
+	self->vm = hpkvm_vm_create(1, KVM_HPKVM_F_ALL &
+				      kvm_check_cap(KVM_CAP_X86_HPKVM));
+	vm_enable_cap(self->vm, KVM_CAP_X86_APIC_BUS_CYCLES_NS, bus_ns);
+	self->vcpu = vm_vcpu_add(self->vm, 0, guest);
+	vcpu_set_cpuid_feature(self->vcpu, X86_FEATURE_TSC_DEADLINE_TIMER);
+	vm_install_exception_handler(self->vm, VECTOR, guest_handler);
+	s = addr_gva2hva(self->vm, (vm_vaddr_t)&shared);
+	s->nr = hpkvm_count(NR_TIMERS);
+	s->bus_ns = bus_ns;
+	TEST_ASSERT(!hpkvm_bind(self->vcpu, self->core, NULL), "Can't bind");
+}
+
+static void run_to(struct kvm_vcpu *vcpu, uint64_t stage)
+{
+	struct ucall uc;
+
+	vcpu_run(vcpu);
+	if (get_ucall(vcpu, &uc) == UCALL_ABORT)
+		REPORT_GUEST_ASSERT(uc);
+	TEST_ASSERT_EQ(uc.cmd, UCALL_SYNC);
+	TEST_ASSERT_EQ(uc.args[1], stage);
+}
+
+static bool timer_is(struct kvm_vcpu *vcpu, uint32_t timer, uint32_t reason)
+{
+	struct kvm_hpkvm_state state = hpkvm_state(vcpu);
+
+	if (state.mode == KVM_HPKVM_MODE_PASSTHROUGH && state.timer == timer &&
+	    state.timer_reason == reason)
+		return true;
+	fprintf(stderr, "# mode %u, timer %u (want %u), reason %u (want %u)\n",
+		state.mode, state.timer, timer, state.timer_reason, reason);
+	return false;
+}
+
+/* Exits for each timer, in percent; the host may have had something to do. */
+static uint64_t exits_per_timer(FIXTURE_DATA(timer) *self)
+{
+	uint64_t before;
+
+	run_to(self->vcpu, 0);
+	before = hpkvm_vcpu_stat(self->vcpu, "exits");
+	run_to(self->vcpu, 1);
+	return (hpkvm_vcpu_stat(self->vcpu, "exits") - before) * 100 /
+	       hpkvm_count(NR_TIMERS);
+}
+
+TEST_F(timer, attributes)
+{
+	uint64_t value;
+
+	EXPECT_EQ(cpu_has(" tsc_deadline_timer"), self->host_deadline);
+	EXPECT_EQ(ENXIO, get_attr(KVM_X86_HPKVM_DEADLINE + 1, &value));
+	EXPECT_EQ(ENXIO, get_attr(~0ull, &value));
+}
+
+TEST_F(timer, count_at_the_host_s_rate)
+{
+	if (!self->host_ns)
+		SKIP(return, "no rate of KVM's is the host's");
+	make_vm(self, self->host_ns, guest_counts);
+	EXPECT_GT(50, exits_per_timer(self));
+	EXPECT_TRUE(timer_is(self->vcpu, KVM_HPKVM_TIMER_DIRECT,
+			     KVM_HPKVM_TIMER_REASON_NONE));
+}
+
+TEST_F(timer, count_at_another_rate)
+{
+	make_vm(self, self->host_ns == 1 ? 10 : 1, guest_counts);
+	EXPECT_LE(100, exits_per_timer(self));
+	EXPECT_TRUE(timer_is(self->vcpu, KVM_HPKVM_TIMER_EMULATED,
+			     KVM_HPKVM_TIMER_REASON_RATE));
+}
+
+TEST_F(timer, deadline)
+{
+	make_vm(self, 1, guest_deadlines);
+	if (self->host_deadline) {
+		EXPECT_GT(50, exits_per_timer(self));
+		EXPECT_TRUE(timer_is(self->vcpu, KVM_HPKVM_TIMER_DIRECT,
+				     KVM_HPKVM_TIMER_REASON_NONE));
+	} else {
+		/* One to arm it, none to take it. */
+		EXPECT_GT(150, exits_per_timer(self));
+		EXPECT_TRUE(timer_is(self->vcpu, KVM_HPKVM_TIMER_INTERCEPTED,
+				     KVM_HPKVM_TIMER_REASON_NO_DEADLINE));
+	}
+}
+
+TEST_F(timer, deadline_reads_back)
+{
+	bool direct = self->host_deadline;
+	struct kvm_lapic_state lapic;
+
+	make_vm(self, 1, guest_reads_back);
+	run_to(self->vcpu, 0);
+	EXPECT_TRUE(timer_is(self->vcpu, direct ? KVM_HPKVM_TIMER_DIRECT :
+						  KVM_HPKVM_TIMER_INTERCEPTED,
+			     direct ? KVM_HPKVM_TIMER_REASON_NONE :
+				      KVM_HPKVM_TIMER_REASON_NO_DEADLINE));
+	/* To KVM's timer and back. */
+	vcpu_ioctl(self->vcpu, KVM_GET_LAPIC, &lapic);
+	run_to(self->vcpu, 1);
+	run_to(self->vcpu, 2);
+	EXPECT_TRUE(timer_is(self->vcpu, direct ? KVM_HPKVM_TIMER_DIRECT :
+						  KVM_HPKVM_TIMER_EMULATED,
+			     direct ? KVM_HPKVM_TIMER_REASON_NONE :
+				      KVM_HPKVM_TIMER_REASON_FAR));
+	run_to(self->vcpu, 3);
+	EXPECT_TRUE(timer_is(self->vcpu, direct ? KVM_HPKVM_TIMER_DIRECT :
+						  KVM_HPKVM_TIMER_INTERCEPTED,
+			     direct ? KVM_HPKVM_TIMER_REASON_NONE :
+				      KVM_HPKVM_TIMER_REASON_NO_DEADLINE));
+}
+
+TEST_F(timer, divider_is_the_guest_s)
+{
+	make_vm(self, self->host_ns ?: 1, guest_divides);
+	run_to(self->vcpu, 0);
+}
+
+TEST_HARNESS_MAIN
