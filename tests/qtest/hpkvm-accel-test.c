@@ -31,7 +31,7 @@ static void test_help(void)
     static const char *const names[] = {
         "cpus=", "fallback=", "direct-interrupts=", "direct-timer=",
         "direct-ipi=", "direct-msi=", "direct-halt=", "direct-vfio=",
-        "kernel-irqchip=",
+        "apic-bus-frequency=", "kernel-irqchip=",
         "turns the other direct-* off",
     };
     g_autofree char *out = NULL;
@@ -72,6 +72,11 @@ static const BadValue bad_values[] = {
       "'direct-interrupts' expects 'on' or 'off'" },
     { "direct-timer=x",
       "direct-timer=x: Parameter 'direct-timer' expects 'on' or 'off'" },
+    { "apic-bus-frequency=24000000", "apic-bus-frequency=24000000: must be "
+      "1000000000 Hz divided by a whole number up to 33554431" },
+    { "apic-bus-frequency=3", "apic-bus-frequency=3: must be" },
+    { "apic-bus-frequency=2000000000", "apic-bus-frequency=2000000000: must" },
+    { "apic-bus-frequency=x", "expects uint32_t" },
     { "nosuch=1", "Property 'hpkvm-accel.nosuch' not found" },
 };
 

@@ -16,6 +16,9 @@
  *                     kernel on an unsuitable host names; absent for an
  *                     unpatched kernel
  *   FAKE_KVM_ENABLE   errno to fail KVM_ENABLE_CAP of the capability with
+ *   FAKE_KVM_TIMER    "NS DEADLINE": the attributes of KVM_X86_GRP_HPKVM; absent
+ *                     for a kernel that has none
+ *   FAKE_KVM_BUS      set for a KVM_CAP_X86_APIC_BUS_CYCLES_NS
  *   FAKE_KVM_REFUSE   "cpu reason irq culprit": bind of cpu fails with it
  *
  * File descriptors are told apart by inode, so that close() and dup() need
@@ -126,6 +129,8 @@ static int check_extension(unsigned long cap)
     switch (cap) {
     case KVM_CAP_X86_HPKVM:
         return env_number("FAKE_KVM_HPKVM");
+    case KVM_CAP_X86_APIC_BUS_CYCLES_NS:
+        return env_number("FAKE_KVM_BUS");
     case KVM_CAP_NR_MEMSLOTS:
         return 512;
     case KVM_CAP_NR_VCPUS:
@@ -159,6 +164,7 @@ static int check_extension(unsigned long cap)
     case KVM_CAP_IRQ_INJECT_STATUS:
     case KVM_CAP_PIT2:
     case KVM_CAP_PIT_STATE2:
+    case KVM_CAP_TSC_DEADLINE_TIMER:
         return 1;
     default:
         return 0;
@@ -207,6 +213,10 @@ static int enable_cap(const struct kvm_enable_cap *cap)
 
     if (cap->cap == KVM_CAP_SPLIT_IRQCHIP) {
         return 0;
+    }
+    if (cap->cap == KVM_CAP_X86_APIC_BUS_CYCLES_NS) {
+        fake_log("BUS %llu\n", (unsigned long long)cap->args[0]);
+        return nr_vcpus || !check_extension(cap->cap) ? fail(EINVAL) : 0;
     }
     if (cap->cap != KVM_CAP_X86_HPKVM) {
         return fail(EINVAL);
@@ -330,6 +340,27 @@ static int get_state(const FakeVcpu *vcpu, struct kvm_hpkvm_state *state)
     state->injected = 14;
     state->direct_sent = 15;
     state->kicks = 16;
+    if (state->mode == KVM_HPKVM_MODE_PASSTHROUGH) {
+        state->timer = KVM_HPKVM_TIMER_INTERCEPTED;
+        state->timer_reason = KVM_HPKVM_TIMER_REASON_NO_DEADLINE;
+    } else {
+        state->timer_reason = KVM_HPKVM_TIMER_REASON_NOT_PASSTHROUGH;
+    }
+    return 0;
+}
+
+static int get_attr(const struct kvm_device_attr *attr)
+{
+    const char *timer = getenv("FAKE_KVM_TIMER");
+    unsigned int values[2];
+
+    if (!timer || attr->group != KVM_X86_GRP_HPKVM || attr->attr >= 2) {
+        return fail(ENXIO);
+    }
+    if (sscanf(timer, "%u %u", &values[0], &values[1]) != 2) {
+        abort();
+    }
+    *(uint64_t *)(uintptr_t)attr->addr = values[attr->attr];
     return 0;
 }
 
@@ -348,6 +379,8 @@ static int system_ioctl(unsigned long request, void *arg)
     case KVM_GET_MSR_FEATURE_INDEX_LIST:
         ((struct kvm_msr_list *)arg)->nmsrs = 0;
         return 0;
+    case KVM_GET_DEVICE_ATTR:
+        return get_attr(arg);
     case KVM_CREATE_VM:
         return new_fd("fake-kvm-vm", 0, &vm_ino);
     case KVM_X86_GET_MCE_CAP_SUPPORTED:

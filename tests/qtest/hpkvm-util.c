@@ -36,6 +36,8 @@ void hpkvm_use_kernel(const HpkvmKernel *kernel)
     set_or_unset("FAKE_KVM_LOG", kernel ? hpkvm_files.log : NULL);
     set_or_unset("FAKE_KVM_HPKVM", kernel ? kernel->hpkvm : NULL);
     set_or_unset("FAKE_KVM_ENABLE", kernel ? kernel->enable : NULL);
+    set_or_unset("FAKE_KVM_TIMER", kernel ? kernel->timer : NULL);
+    set_or_unset("FAKE_KVM_BUS", kernel ? kernel->bus : NULL);
     set_or_unset("FAKE_KVM_REFUSE", kernel ? kernel->refuse : NULL);
     set_or_unset("FAKE_KVM_LACKS", kernel ? kernel->lacks : NULL);
     if (kernel) {

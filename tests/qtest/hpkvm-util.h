@@ -19,6 +19,8 @@
 typedef struct HpkvmKernel {
     const char *hpkvm;              /* KVM_HPKVM_F_* on offer */
     const char *enable;             /* errno of KVM_ENABLE_CAP */
+    const char *timer;              /* "ns deadline" of the host's */
+    const char *bus;                /* "1": VMs may have another rate */
     const char *refuse;             /* "cpu reason irq culprit" */
     const char *lacks;              /* what makes the host unsuitable */
 } HpkvmKernel;
