@@ -9,8 +9,8 @@
 #                 half of them left alone, two fifths with four vCPUs, a tenth
 #                 with IPIs, and with the rest some on top          (1000000)
 #   SENT          IPIs that they send as fast as they can, beside that (IRQS)
-#   STORM_IRQS    interrupts in the host's storm: enough that it has done all that
-#                 it can before they are over       (IRQS/100, 500 at least)
+#   STORM_IRQS    interrupts in the host's storm, which goes on until it has done
+#                 all that it can                   (IRQS/100, 500 at least)
 #   SEED          of the guests and of what the host does             (1)
 #   VM_DEDICATED  vCPUs of two that must be in passthrough            (2)
 
@@ -86,11 +86,7 @@ if [ "$VM_DEDICATED" -ne 0 ]; then
 	grep 'vCPUs own a core' $VM_DIR/moving/log | notes
 fi
 
-# Enough that the storm has had its turn of everything.
-torture_begin storm $ACCEL "$VM_DEDICATED" \
-	irqs="$STORM_IRQS"
-torture_disturb storm 2,3
-torture_end storm
+torture_disturb_well storm $ACCEL "$VM_DEDICATED" irqs="$STORM_IRQS" 2,3
 # shellcheck disable=SC2086
 torture_disturbed storm $STORM
 

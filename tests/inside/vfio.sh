@@ -99,10 +99,13 @@ ok "demoted: $MSIS MSIs were counted" msis_arrived demoted "$MSIS"
 
 # Without cpus= a vCPU goes where its thread is pinned.
 TORTURE_MSI_DEVICES=$(devices_of vfio-pci)
-torture_begin moving hpkvm 0 msis=$((MSIS / 10)) msi_off=1
+torture_begin moving hpkvm 0 msis=$((MSIS / 10)) msi_off=1 until_told=1
 torture_pin moving 2 3
 ok "moving: its vCPUs are in passthrough" vm_dedicated moving 2
 torture_disturb moving 2,3,4,5 read-msr ask-for-lapic repin
+ok "moving: the host has done all that it can" \
+	within 600 grep -qsx each /tmp/storm
+torture_tell moving
 torture_end moving
 torture_disturbed moving read-msr ask-for-lapic repin
 

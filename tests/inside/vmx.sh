@@ -90,10 +90,8 @@ torture_end owner
 # on a serial line.
 STORM="read-msr signal-vcpu unmap membarrier patch-kernel-text compete
 	zap-guest-mappings ask-for-lapic write-state pause"
-torture_begin storm $ACCEL 2 irqs="$IRQS"
 # shellcheck disable=SC2086  # a list of words
-torture_disturb storm 2,3 $STORM
-torture_end storm
+torture_disturb_well storm $ACCEL 2 irqs="$IRQS" 2,3 $STORM
 # shellcheck disable=SC2086
 torture_disturbed storm $STORM
 

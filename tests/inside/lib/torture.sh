@@ -92,9 +92,23 @@ torture_end() {
 torture_disturb() {
 	_title=$1 _cores=$2
 	shift 2
+	: >/tmp/storm
 	"$FILES/host-storm" "$(vm_pid "$_title")" "$_cores" 1 "$SEED" \
 		"/tmp/$_title.qmp" "$@" >/tmp/storm 2>&1 &
 	_storm=$!
+}
+
+# torture_disturb_well NAME ACCEL DEDICATED ARGUMENTS CORES [KIND...]: a guest
+# that goes on until the host has done each kind once, or all that it can.
+torture_disturb_well() {
+	_well=$1 _cores=$5
+	torture_begin "$1" "$2" "$3" "$4" until_told=1
+	shift 5
+	torture_disturb "$_well" "$_cores" "$@"
+	ok "$_well: the host has done all that it can" \
+		within 600 grep -qsx each /tmp/storm
+	torture_tell "$_well"
+	torture_end "$_well"
 }
 
 # torture_disturbed NAME KIND...: the host did all of these, and sent none of

@@ -9,12 +9,13 @@
  *     host-storm PID CPUS SPARE-CPU SEED [QMP-SOCKET [KIND...]]
  *
  * PID is the QEMU, CPUS a list such as 2,3, SPARE-CPU one that neither QEMU nor
- * the host needs; each KIND a name in kinds[], all without one. Ends when PID
- * has ended or on SIGTERM, with one line per kind: its name and how often it
- * was done, or "unavailable" with the reason; and "misrouted" for each device
- * interrupt that was found on one of CPUS. Status 0 whatever could be done: the
- * caller knows which kinds it must insist on. STORM_PACE=N in the environment
- * makes it N times as slow. Needs root.
+ * the host needs; each KIND a name in kinds[], all without one. Says "each" when
+ * each was done once, or turned out to be unavailable. Ends when PID has ended
+ * or on SIGTERM, with one line per kind: its name and how often it was done, or
+ * "unavailable" with the reason; and "misrouted" for each device interrupt that
+ * was found on one of CPUS. Status 0 whatever could be done: the caller knows
+ * which kinds it must insist on. STORM_PACE=N in the environment makes it N times
+ * as slow. Needs root.
  * It must never change what outlives it: trace events, module parameters,
  * interrupt affinities and the spare CPU are put back.
  */
@@ -606,7 +607,7 @@ static void *storm(void *arg)
         if (k->once()) {
             k->done++;
         } else if (!stop) {
-            k->error = errno;
+            k->error = errno ? errno : EIO;
             /* What never worked won't; what did may, unless QEMU is gone. */
             if (!k->done) {
                 break;
@@ -688,6 +689,18 @@ static bool want_kinds(int argc, char **argv)
     return true;
 }
 
+/* Has each kind that there is on this host been done? */
+static bool each_was_done(void)
+{
+    for (unsigned i = 0; i < N_KINDS; i++) {
+        if (kinds[i].wanted && !*(volatile uint64_t *)&kinds[i].done &&
+            !*(volatile int *)&kinds[i].error) {
+            return false;
+        }
+    }
+    return true;
+}
+
 /* Waits for each kind to end, and says how it went. */
 static void report(void)
 {
@@ -714,6 +727,7 @@ int main(int argc, char **argv)
 {
     const struct sigaction term = { .sa_handler = on_term };
     const struct sigaction ignore = { .sa_handler = SIG_IGN };
+    bool said = false;
 
     if (argc < 5) {
         fprintf(stderr, "usage: host-storm PID CPUS SPARE-CPU SEED "
@@ -749,6 +763,11 @@ int main(int argc, char **argv)
     }
     while (!stop && !kill(qemu, 0)) {
         usleep(20000);
+        if (!said && each_was_done()) {
+            said = true;
+            puts("each");
+            fflush(stdout);
+        }
     }
     stop = 1;
     report();
