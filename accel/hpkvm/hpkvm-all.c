@@ -188,9 +188,8 @@ static int hpkvm_init(MachineState *ms)
             exit(EXIT_FAILURE);
         }
     }
-    if (!quiet) {
-        hpkvm_timer_init(s);
-    }
+    /* also for who asks "-M none" which features "-cpu host" has */
+    hpkvm_timer_init(s);
     if (s->enabled) {
         if (!quiet) {
             hpkvm_report_missing(s);
