@@ -189,7 +189,7 @@ static int hpkvm_init(MachineState *ms)
         }
     }
     /* also for who asks "-M none" which features "-cpu host" has */
-    hpkvm_timer_init(s);
+    hpkvm_timer_init(s, quiet);
     if (s->enabled) {
         if (!quiet) {
             hpkvm_report_missing(s);

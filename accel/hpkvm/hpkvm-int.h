@@ -103,8 +103,14 @@ HpkvmReason hpkvm_reason_from_kernel(uint32_t reason);
 char *hpkvm_reason_text(HpkvmReason reason, int host_cpu, uint32_t irq,
                         const char *culprit);
 
-/* Choose the rate of local APIC timers; once, before there are vCPUs */
-void hpkvm_timer_init(HPKVMState *s);
+/**
+ * hpkvm_timer_init: choose the rate of local APIC timers
+ * @s: the accelerator; its VM has no vCPUs yet
+ * @quiet: there is no guest that needs what the user has asked for
+ *
+ * Exits if the kernel cannot do what the user has asked for.
+ */
+void hpkvm_timer_init(HPKVMState *s, bool quiet);
 /* Is a CPU model without TSC-deadline mode the better one for this VM? */
 bool hpkvm_timer_hides_deadline(void);
 /* Say once, when vCPUs own cores, if arming or firing a timer costs exits */

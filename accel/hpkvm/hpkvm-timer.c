@@ -61,7 +61,7 @@ static uint32_t choose_frequency(const HPKVMState *s)
     return KVM_APIC_BUS_FREQUENCY;
 }
 
-void hpkvm_timer_init(HPKVMState *s)
+void hpkvm_timer_init(HPKVMState *s, bool quiet)
 {
     uint32_t frequency;
     int ret;
@@ -71,7 +71,7 @@ void hpkvm_timer_init(HPKVMState *s)
     ret = kvm_set_apic_bus_frequency(&s->parent_obj, frequency);
     trace_hpkvm_timer(s->host_timer.known, s->host_timer.deadline,
                       s->host_timer.frequency, frequency, ret);
-    if (ret < 0 && s->apic_bus_frequency) {
+    if (ret < 0 && s->apic_bus_frequency && !quiet) {
         error_report("hpkvm: apic-bus-frequency=%u: %s", frequency,
                      ret == -ENOTSUP ? "the host kernel can have 1000000000 "
                      "only (KVM_CAP_X86_APIC_BUS_CYCLES_NS is missing)" :
