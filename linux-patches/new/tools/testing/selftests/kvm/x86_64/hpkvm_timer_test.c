@@ -169,18 +169,6 @@ static void guest_divides(void)
 
 /* ---- The host ---- */
 
-static int get_attr(uint64_t attr, uint64_t *value)
-{
-	int fd = open_kvm_dev_path_or_exit(), ret;
-
-	ret = __kvm_device_attr_get(fd, KVM_X86_GRP_HPKVM, attr, value) ?
-	      errno : 0;
-	TEST_ASSERT_EQ(!!ret, !!__kvm_has_device_attr(fd, KVM_X86_GRP_HPKVM,
-						      attr));
-	close(fd);
-	return ret;
-}
-
 static bool cpu_has(const char *flag)
 {
 	char line[4096];
@@ -197,14 +185,13 @@ static bool cpu_has(const char *flag)
 FIXTURE_SETUP(timer)
 {
 	const char *why = hpkvm_set_up(&self->vm, &self->vcpu, &self->core);
-	uint64_t deadline;
 
 	if (why)
 		SKIP(return, "%s", why);
 	kvm_vm_free(self->vm);
-	ASSERT_EQ(0, get_attr(KVM_X86_HPKVM_BUS_CYCLES_NS, &self->host_ns));
-	ASSERT_EQ(0, get_attr(KVM_X86_HPKVM_DEADLINE, &deadline));
-	self->host_deadline = deadline;
+	ASSERT_EQ(0, hpkvm_get_attr(KVM_X86_HPKVM_BUS_CYCLES_NS,
+				    &self->host_ns));
+	self->host_deadline = hpkvm_host_has_deadline();
 	self->vm = NULL;
 }
 
@@ -270,8 +257,8 @@ TEST_F(timer, attributes)
 	uint64_t value;
 
 	EXPECT_EQ(cpu_has(" tsc_deadline_timer"), self->host_deadline);
-	EXPECT_EQ(ENXIO, get_attr(KVM_X86_HPKVM_DEADLINE + 1, &value));
-	EXPECT_EQ(ENXIO, get_attr(~0ull, &value));
+	EXPECT_EQ(ENXIO, hpkvm_get_attr(KVM_X86_HPKVM_DEADLINE + 1, &value));
+	EXPECT_EQ(ENXIO, hpkvm_get_attr(~0ull, &value));
 }
 
 TEST_F(timer, count_at_the_host_s_rate)

@@ -27,7 +27,25 @@
 
 bool hpkvm_supported(void);
 
-/* A VM for @nr_vcpus with the capability enabled, and no vCPU yet. */
+/*
+ * An attribute of KVM_X86_GRP_HPKVM.  Returns 0 or a positive errno, as
+ * KVM_HAS_DEVICE_ATTR must, too.
+ */
+int hpkvm_get_attr(uint64_t attr, uint64_t *value);
+
+/* Does this host have TSC-deadline mode? */
+bool hpkvm_host_has_deadline(void);
+
+/*
+ * Nanoseconds of a count for VMs whose timers are to be direct; KVM's own if
+ * there is no such rate.
+ */
+uint64_t hpkvm_bus_cycles_ns(void);
+
+/*
+ * A VM for @nr_vcpus with the capability enabled and the host's bus clock, and
+ * no vCPU yet.
+ */
 struct kvm_vm *hpkvm_vm_create(uint32_t nr_vcpus, uint32_t features);
 
 /*

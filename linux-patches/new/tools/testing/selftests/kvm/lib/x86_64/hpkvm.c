@@ -18,11 +18,41 @@ bool hpkvm_supported(void)
 	return kvm_check_cap(KVM_CAP_X86_HPKVM) > 0;
 }
 
+int hpkvm_get_attr(uint64_t attr, uint64_t *value)
+{
+	int fd = open_kvm_dev_path_or_exit(), ret;
+
+	ret = __kvm_device_attr_get(fd, KVM_X86_GRP_HPKVM, attr, value) ?
+	      errno : 0;
+	TEST_ASSERT_EQ(!!ret, !!__kvm_has_device_attr(fd, KVM_X86_GRP_HPKVM,
+						      attr));
+	close(fd);
+	return ret;
+}
+
+bool hpkvm_host_has_deadline(void)
+{
+	uint64_t value = 0;
+
+	hpkvm_get_attr(KVM_X86_HPKVM_DEADLINE, &value);
+	return value;
+}
+
+uint64_t hpkvm_bus_cycles_ns(void)
+{
+	uint64_t ns = 0;
+
+	hpkvm_get_attr(KVM_X86_HPKVM_BUS_CYCLES_NS, &ns);
+	return ns ?: 1;
+}
+
 struct kvm_vm *hpkvm_vm_create(uint32_t nr_vcpus, uint32_t features)
 {
 	struct kvm_vm *vm = vm_create(nr_vcpus);
 
 	vm_enable_cap(vm, KVM_CAP_X86_HPKVM, features);
+	vm_enable_cap(vm, KVM_CAP_X86_APIC_BUS_CYCLES_NS,
+		      hpkvm_bus_cycles_ns());
 	return vm;
 }
 
