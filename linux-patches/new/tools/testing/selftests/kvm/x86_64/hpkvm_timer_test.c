@@ -24,12 +24,16 @@ static struct shared {
 	uint64_t taken, taken_at;
 } shared;
 
-FIXTURE(timer) {
+struct machine {
 	struct kvm_vm *vm;
 	struct kvm_vcpu *vcpu;
 	uint32_t core;
 	uint64_t host_ns;
 	bool host_deadline;
+};
+
+FIXTURE(timer) {
+	struct machine m;
 };
 
 /* ---- The guest ---- */
@@ -184,37 +188,38 @@ static bool cpu_has(const char *flag)
 
 FIXTURE_SETUP(timer)
 {
-	const char *why = hpkvm_set_up(&self->vm, &self->vcpu, &self->core);
+	struct machine *m = &self->m;
+	const char *why = hpkvm_set_up(&m->vm, &m->vcpu, &m->core);
 
 	if (why)
 		SKIP(return, "%s", why);
-	kvm_vm_free(self->vm);
+	kvm_vm_free(m->vm);
 	ASSERT_EQ(0, hpkvm_get_attr(KVM_X86_HPKVM_BUS_CYCLES_NS,
-				    &self->host_ns));
-	self->host_deadline = hpkvm_host_has_deadline();
-	self->vm = NULL;
+				    &m->host_ns));
+	m->host_deadline = hpkvm_host_has_deadline();
+	m->vm = NULL;
 }
 
 FIXTURE_TEARDOWN(timer)
 {
-	if (self->vm)
-		kvm_vm_free(self->vm);
+	if (self->m.vm)
+		kvm_vm_free(self->m.vm);
 }
 
-static void make_vm(FIXTURE_DATA(timer) *self, uint64_t bus_ns, void *guest)
+static void make_vm(struct machine *m, uint64_t bus_ns, void *guest)
 {
 	struct shared *s;
 
-	self->vm = hpkvm_vm_create(1, KVM_HPKVM_F_ALL &
+	m->vm = hpkvm_vm_create(1, KVM_HPKVM_F_ALL &
 				      kvm_check_cap(KVM_CAP_X86_HPKVM));
-	vm_enable_cap(self->vm, KVM_CAP_X86_APIC_BUS_CYCLES_NS, bus_ns);
-	self->vcpu = vm_vcpu_add(self->vm, 0, guest);
-	vcpu_set_cpuid_feature(self->vcpu, X86_FEATURE_TSC_DEADLINE_TIMER);
-	vm_install_exception_handler(self->vm, VECTOR, guest_handler);
-	s = addr_gva2hva(self->vm, (vm_vaddr_t)&shared);
+	vm_enable_cap(m->vm, KVM_CAP_X86_APIC_BUS_CYCLES_NS, bus_ns);
+	m->vcpu = vm_vcpu_add(m->vm, 0, guest);
+	vcpu_set_cpuid_feature(m->vcpu, X86_FEATURE_TSC_DEADLINE_TIMER);
+	vm_install_exception_handler(m->vm, VECTOR, guest_handler);
+	s = addr_gva2hva(m->vm, (vm_vaddr_t)&shared);
 	s->nr = hpkvm_count(NR_TIMERS);
 	s->bus_ns = bus_ns;
-	TEST_ASSERT(!hpkvm_bind(self->vcpu, self->core, NULL), "Can't bind");
+	TEST_ASSERT(!hpkvm_bind(m->vcpu, m->core, NULL), "Can't bind");
 }
 
 static void run_to(struct kvm_vcpu *vcpu, uint64_t stage)
@@ -241,80 +246,88 @@ static bool timer_is(struct kvm_vcpu *vcpu, uint32_t timer, uint32_t reason)
 }
 
 /* Exits for each timer, in percent; the host may have had something to do. */
-static uint64_t exits_per_timer(FIXTURE_DATA(timer) *self)
+static uint64_t exits_per_timer(struct machine *m)
 {
 	uint64_t before;
 
-	run_to(self->vcpu, 0);
-	before = hpkvm_vcpu_stat(self->vcpu, "exits");
-	run_to(self->vcpu, 1);
-	return (hpkvm_vcpu_stat(self->vcpu, "exits") - before) * 100 /
+	run_to(m->vcpu, 0);
+	before = hpkvm_vcpu_stat(m->vcpu, "exits");
+	run_to(m->vcpu, 1);
+	return (hpkvm_vcpu_stat(m->vcpu, "exits") - before) * 100 /
 	       hpkvm_count(NR_TIMERS);
 }
 
 TEST_F(timer, attributes)
 {
+	struct machine *m = &self->m;
 	uint64_t value;
 
-	EXPECT_EQ(cpu_has(" tsc_deadline_timer"), self->host_deadline);
+	EXPECT_EQ(cpu_has(" tsc_deadline_timer"), m->host_deadline);
 	EXPECT_EQ(ENXIO, hpkvm_get_attr(KVM_X86_HPKVM_DEADLINE + 1, &value));
 	EXPECT_EQ(ENXIO, hpkvm_get_attr(~0ull, &value));
 }
 
 TEST_F(timer, count_at_the_host_s_rate)
 {
-	if (!self->host_ns)
+	struct machine *m = &self->m;
+
+	if (!m->host_ns)
 		SKIP(return, "no rate of KVM's is the host's");
-	make_vm(self, self->host_ns, guest_counts);
-	EXPECT_GT(50, exits_per_timer(self));
-	EXPECT_TRUE(timer_is(self->vcpu, KVM_HPKVM_TIMER_DIRECT,
+	make_vm(m, m->host_ns, guest_counts);
+	EXPECT_GT(50, exits_per_timer(m));
+	EXPECT_TRUE(timer_is(m->vcpu, KVM_HPKVM_TIMER_DIRECT,
 			     KVM_HPKVM_TIMER_REASON_NONE));
 }
 
 TEST_F(timer, count_at_another_rate)
 {
-	make_vm(self, self->host_ns == 1 ? 10 : 1, guest_counts);
-	EXPECT_LE(100, exits_per_timer(self));
-	EXPECT_TRUE(timer_is(self->vcpu, KVM_HPKVM_TIMER_EMULATED,
+	struct machine *m = &self->m;
+
+	make_vm(m, m->host_ns == 1 ? 10 : 1, guest_counts);
+	EXPECT_LE(100, exits_per_timer(m));
+	EXPECT_TRUE(timer_is(m->vcpu, KVM_HPKVM_TIMER_EMULATED,
 			     KVM_HPKVM_TIMER_REASON_RATE));
 }
 
 TEST_F(timer, deadline)
 {
-	make_vm(self, 1, guest_deadlines);
-	if (self->host_deadline) {
-		EXPECT_GT(50, exits_per_timer(self));
-		EXPECT_TRUE(timer_is(self->vcpu, KVM_HPKVM_TIMER_DIRECT,
+	struct machine *m = &self->m;
+
+	make_vm(m, 1, guest_deadlines);
+	if (m->host_deadline) {
+		EXPECT_GT(50, exits_per_timer(m));
+		EXPECT_TRUE(timer_is(m->vcpu, KVM_HPKVM_TIMER_DIRECT,
 				     KVM_HPKVM_TIMER_REASON_NONE));
 	} else {
 		/* One to arm it, none to take it. */
-		EXPECT_GT(150, exits_per_timer(self));
-		EXPECT_TRUE(timer_is(self->vcpu, KVM_HPKVM_TIMER_INTERCEPTED,
+		EXPECT_GT(150, exits_per_timer(m));
+		EXPECT_TRUE(timer_is(m->vcpu, KVM_HPKVM_TIMER_INTERCEPTED,
 				     KVM_HPKVM_TIMER_REASON_NO_DEADLINE));
 	}
 }
 
 TEST_F(timer, deadline_reads_back)
 {
-	bool direct = self->host_deadline;
+	struct machine *m = &self->m;
+	bool direct = m->host_deadline;
 	struct kvm_lapic_state lapic;
 
-	make_vm(self, 1, guest_reads_back);
-	run_to(self->vcpu, 0);
-	EXPECT_TRUE(timer_is(self->vcpu, direct ? KVM_HPKVM_TIMER_DIRECT :
+	make_vm(m, 1, guest_reads_back);
+	run_to(m->vcpu, 0);
+	EXPECT_TRUE(timer_is(m->vcpu, direct ? KVM_HPKVM_TIMER_DIRECT :
 						  KVM_HPKVM_TIMER_INTERCEPTED,
 			     direct ? KVM_HPKVM_TIMER_REASON_NONE :
 				      KVM_HPKVM_TIMER_REASON_NO_DEADLINE));
 	/* To KVM's timer and back. */
-	vcpu_ioctl(self->vcpu, KVM_GET_LAPIC, &lapic);
-	run_to(self->vcpu, 1);
-	run_to(self->vcpu, 2);
-	EXPECT_TRUE(timer_is(self->vcpu, direct ? KVM_HPKVM_TIMER_DIRECT :
+	vcpu_ioctl(m->vcpu, KVM_GET_LAPIC, &lapic);
+	run_to(m->vcpu, 1);
+	run_to(m->vcpu, 2);
+	EXPECT_TRUE(timer_is(m->vcpu, direct ? KVM_HPKVM_TIMER_DIRECT :
 						  KVM_HPKVM_TIMER_EMULATED,
 			     direct ? KVM_HPKVM_TIMER_REASON_NONE :
 				      KVM_HPKVM_TIMER_REASON_FAR));
-	run_to(self->vcpu, 3);
-	EXPECT_TRUE(timer_is(self->vcpu, direct ? KVM_HPKVM_TIMER_DIRECT :
+	run_to(m->vcpu, 3);
+	EXPECT_TRUE(timer_is(m->vcpu, direct ? KVM_HPKVM_TIMER_DIRECT :
 						  KVM_HPKVM_TIMER_INTERCEPTED,
 			     direct ? KVM_HPKVM_TIMER_REASON_NONE :
 				      KVM_HPKVM_TIMER_REASON_NO_DEADLINE));
@@ -322,8 +335,10 @@ TEST_F(timer, deadline_reads_back)
 
 TEST_F(timer, divider_is_the_guest_s)
 {
-	make_vm(self, self->host_ns ?: 1, guest_divides);
-	run_to(self->vcpu, 0);
+	struct machine *m = &self->m;
+
+	make_vm(m, m->host_ns ?: 1, guest_divides);
+	run_to(m->vcpu, 0);
 }
 
 TEST_HARNESS_MAIN
