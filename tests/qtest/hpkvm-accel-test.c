@@ -76,7 +76,7 @@ static const BadValue bad_values[] = {
       "1000000000 Hz divided by a whole number up to 33554431" },
     { "apic-bus-frequency=3", "apic-bus-frequency=3: must be" },
     { "apic-bus-frequency=2000000000", "apic-bus-frequency=2000000000: must" },
-    { "apic-bus-frequency=x", "expects uint32_t" },
+    { "apic-bus-frequency=x", "'apic-bus-frequency' expects uint64" },
     { "nosuch=1", "Property 'hpkvm-accel.nosuch' not found" },
 };
 
