@@ -24,6 +24,22 @@ ok "pinned: both vCPUs are in passthrough" vm_dedicated pinned 2
 ok "pinned: vCPU 0 owns CPU 3" vm_says pinned \
 	'"host-cpu": 3[^}]*"cpu-index": 0\|"cpu-index": 0[^}]*"host-cpu": 3'
 
+# In all of these words, for each vCPU of a VM.
+timer_is() {	# name, how, why
+	within 60 _vm_has "$1" "\"timer\": \"$2\"" -eq "${VM_SMP:-2}" &&
+		_vm_has "$1" "\"timer-reason\": \"$3\"" -eq "${VM_SMP:-2}" &&
+		return
+	echo "$_answer"
+	return 1
+}
+
+said_once() {	# name, words
+	[ "$(grep -c "$2" "$VM_DIR/$1/log")" -eq 1 ]
+}
+
+ok "pinned: its timers are direct" timer_is pinned direct none
+ok "pinned: nothing is said of timers" not grep -q timer $VM_DIR/pinned/log
+
 # virsh vcpupin on a running VM, one vCPU after the other: they change places.
 swapped() {
 	vm_says pinned \
@@ -125,6 +141,30 @@ pins_are_lost_by "another CPU goes off line and comes back" \
 pins_are_lost_by "the set gets smaller" set_cpus 0,2-3
 pins_are_lost_by "the set gets larger" set_cpus 0-3
 vm_kill set
+
+# What a timer costs where the host cannot do for nothing what the guest wants.
+VM_ARGS=
+VM_SMP=1
+if grep -q tsc_deadline_timer /proc/cpuinfo; then
+	skip "timer: a guest in TSC-deadline mode" "the host has that, too"
+else
+	VM_CPU=host,+tsc-deadline vm_start deadline hpkvm,cpus=2 forever
+	ok "timer: the guest boots" vm_wait_for deadline $BOOT 'guest: start'
+	ok "timer: in TSC-deadline mode it is intercepted" \
+		timer_is deadline intercepted no-deadline
+	ok "timer: QEMU says once what that costs" said_once deadline \
+		'a timer in TSC-deadline mode exits when it is armed'
+	vm_kill deadline
+fi
+VM_CPU=host,-tsc-deadline vm_start rate \
+	hpkvm,cpus=2,apic-bus-frequency=500000000 forever
+ok "timer: the guest boots at another rate" \
+	vm_wait_for rate $BOOT 'guest: start'
+ok "timer: at another rate it is emulated" timer_is rate emulated rate
+ok "timer: QEMU says once that it is" said_once rate \
+	'timers that count are emulated'
+vm_kill rate
+VM_SMP=
 
 # A vCPU that is plugged takes the core that is left, and gives it back.
 VM_ARGS=
