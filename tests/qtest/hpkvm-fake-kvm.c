@@ -16,8 +16,8 @@
  *                     kernel on an unsuitable host names; absent for an
  *                     unpatched kernel
  *   FAKE_KVM_ENABLE   errno to fail KVM_ENABLE_CAP of the capability with
- *   FAKE_KVM_TIMER    "NS DEADLINE": the attributes of KVM_X86_GRP_HPKVM; absent
- *                     for a kernel that has none
+ *   FAKE_KVM_TIMER    "NS DEADLINE": the attributes of KVM_X86_GRP_HPKVM;
+ *                     absent for a kernel that has none
  *   FAKE_KVM_BUS      set for a KVM_CAP_X86_APIC_BUS_CYCLES_NS
  *   FAKE_KVM_REFUSE   "cpu reason irq culprit": bind of cpu fails with it
  *
