@@ -111,13 +111,13 @@ live() {	# accelerator, accelerator, interrupts
 	vm_kill dst
 }
 
-_allow_postcopy() {	# name
+allow() {	# name, capability
 	vm_ask "$1" '{"execute":"migrate-set-capabilities","arguments":
-		{"capabilities":[{"capability":"postcopy-ram","state":true}]}}' |
+		{"capabilities":[{"capability":"'"$2"'","state":true}]}}' |
 		grep return
 }
 
-allow_postcopy() { _allow_postcopy src && _allow_postcopy dst; }
+allow_postcopy() { allow src postcopy-ram && allow dst postcopy-ram; }
 
 # The guest runs on while most of its memory is still where it was: so much of
 # it that no machine is too slow to see the guest ask for some.
@@ -237,6 +237,8 @@ refused() {	# accelerator, accelerator
 	_title="$1 to $2"
 	start_torture src "$1" "$IRQS"
 	start_incoming dst "$2" unix:$SOCKET
+	# As libvirt does: the source waits for what the other side says.
+	ok "$_title: there is a way back" allow src return-path
 	ok "$_title: the migration starts" migrate src unix:$SOCKET
 	ok "$_title: QEMU refuses it" vm_wait_end dst 60
 	ok "$_title: and says why" grep 'timers .* count at .* Hz, and here at' \

@@ -4,18 +4,21 @@
  * is in the one local APIC or in the other, and the guest sees it.
  *
  *   Sender    __kvm_hpkvm_deliver(), dedicated_cpu_send_guest(): a CPU of the
- *             host's, which RCU sees
- *   Fast      HPKVM_SEND_IPI: another vCPU's, without C, which RCU does not see
+ *             host's
+ *   Fast      HPKVM_SEND_IPI: another vCPU's, without C
+ *   Bus       what is between two local APICs
  *   Vcpu      hpkvm_promote(), kvm_hpkvm_enter(), hpkvm_flush_pending(), the
- *             guest, __kvm_hpkvm_demote(), hpkvm_take_snapshot(),
- *             dedicated_cpu_release(); and dedicated_capture(), which may come
- *             whenever the host's gate is ajar
+ *             guest, __kvm_hpkvm_demote(), hpkvm_stop_senders(),
+ *             hpkvm_take_snapshot(), dedicated_cpu_release(); and
+ *             dedicated_capture(), which may come whenever the host's gate is
+ *             ajar
  *
  * Interrupts of one vector merge, as in any IRR: what may not be lost is that
  * the guest's handler runs after the sender wrote what it is to see.
  *
  * Faults:
- *   NO_RCU     a demotion does not wait for senders
+ *   NO_COUNT   a demotion does not wait for senders
+ *   NO_FLIGHT  ... nor for what they have sent
  *   NO_BUSY    ... nor for those without C
  *   LATE_MAP   those find the vCPU in the map until the core was emptied
  *   CAPTURED   a demotion forgets what was captured
@@ -31,7 +34,8 @@ bool map;			/* the vCPU is in its VM's hpkvm_ipi_map */
 bool virr;			/* the vector is in KVM's IRR */
 bool pirr;			/* ... in the core's */
 bool captured;			/* ... in dedicated_cpu.captured */
-bool reader[2];			/* a sender is in its RCU critical section */
+bool flight;			/* an interrupt is on its way to the core */
+bool counted[2];		/* a sender is in kvm_vcpu_hpkvm.senders */
 bool busy;			/* hpkvm_ipi_sender.busy */
 bool owed[2];			/* written for the handler, and not seen by it */
 byte done;
@@ -40,8 +44,16 @@ inline send_guest()
 {
 	if
 	:: captured
-	:: !captured -> assert(leased); pirr = true
+	:: !captured -> flight = true
 	fi
+}
+
+active proctype Bus()
+{
+end:
+	do
+	:: atomic { flight -> assert(leased); flight = false; pirr = true }
+	od
 }
 
 active proctype Sender()
@@ -52,12 +64,12 @@ active proctype Sender()
 	:: n < SENDS ->
 		n++;
 		owed[0] = true;
-		reader[0] = true;
+		counted[0] = true;
 		if
 		:: passthrough -> send_guest()
 		:: !passthrough -> virr = true
 		fi;
-		reader[0] = false
+		counted[0] = false
 	:: else -> break
 	od;
 	done++
@@ -77,12 +89,12 @@ active proctype Fast()
 		:: !map ->
 			busy = false;
 			/* It goes to C. */
-			reader[1] = true;
+			counted[1] = true;
 			if
 			:: passthrough -> send_guest()
 			:: !passthrough -> virr = true
 			fi;
-			reader[1] = false
+			counted[1] = false
 		fi
 	:: else -> break
 	od;
@@ -157,9 +169,12 @@ inline demote()
 	!busy;
 #endif
 #endif
-#ifndef NO_RCU
-	!reader[0];
-	!reader[1];
+#ifndef NO_COUNT
+	!counted[0];
+	!counted[1];
+#endif
+#ifndef NO_FLIGHT
+	!flight;
 #endif
 	/* dedicated_cpu_drain() */
 	snap = pirr;
@@ -188,7 +203,7 @@ active proctype Vcpu()
 	:: leased && passthrough -> enter_passthrough()
 	:: leased && passthrough -> demote()
 	:: !passthrough -> enter_emulated()
-	:: leased && !passthrough -> assert(!pirr); leased = false
+	:: leased && !passthrough -> assert(!pirr && !flight); leased = false
 	/* All is said: let it run as it is, until nothing is left. */
 	:: done == 2 ->
 		if
@@ -200,7 +215,7 @@ active proctype Vcpu()
 			od
 		fi;
 		if
-		:: !virr && !pirr && !captured -> break
+		:: !virr && !pirr && !captured && !flight -> break
 		:: else
 		fi
 	od;

@@ -17,7 +17,6 @@
 
 #include <linux/cpuhotplug.h>
 #include <linux/kvm_host.h>
-#include <linux/rcupdate.h>
 #include <linux/sched.h>
 #include <linux/smp.h>
 
@@ -25,6 +24,7 @@
 #include <asm/dedicated_cpu.h>
 #include <asm/irq_remapping.h>
 #include <asm/kvm_hpkvm.h>
+#include <asm/tsc.h>
 
 #include "hpkvm.h"
 #include "hpkvm_fault.h"
@@ -38,6 +38,9 @@
 
 #define CREATE_TRACE_POINTS
 #include <trace/events/kvm_hpkvm.h>
+
+/* An interrupt that was sent arrives within this time, from any CPU or device. */
+#define HPKVM_FLIGHT_US	10
 
 DEFINE_STATIC_KEY_FALSE(kvm_hpkvm_key);
 EXPORT_SYMBOL_GPL(kvm_hpkvm_key);
@@ -431,12 +434,36 @@ static void hpkvm_restore_virtual_apic(struct kvm_vcpu *vcpu,
 }
 
 /**
+ * hpkvm_stop_senders - leave passthrough, for those who send to the core
+ * @vcpu: a vCPU in passthrough, not running
+ *
+ * When it returns, all that was sent has arrived, and no more will be.
+ */
+void hpkvm_stop_senders(struct kvm_vcpu *vcpu)
+{
+	struct kvm_vcpu_hpkvm *h = &vcpu->arch.hpkvm;
+	u64 start;
+
+	WRITE_ONCE(h->passthrough, false);
+	kvm_hpkvm_irq_demote(vcpu);
+	kvm_hpkvm_ipi_del(vcpu);
+	/* Pairs with that of a sender: either it sees this, or we see it. */
+	smp_mb();
+	while (atomic_read_acquire(&h->senders))
+		cpu_relax();
+	/* In x2APIC mode no local APIC says when it has delivered. */
+	start = rdtsc();
+	while (rdtsc() - start < (u64)tsc_khz * HPKVM_FLIGHT_US / 1000)
+		cpu_relax();
+}
+
+/**
  * __kvm_hpkvm_demote - move the local APIC's state back into KVM's
  * @vcpu: a vCPU in passthrough, loaded and not running
  * @reason: enum kvm_hpkvm_reason
  *
- * May sleep: it waits for those who are sending to the core.  When it
- * returns, KVM's local APIC is exactly what the guest would have seen.
+ * It waits for those who are sending to the core.  When it returns, KVM's local
+ * APIC is exactly what the guest would have seen.
  */
 void __kvm_hpkvm_demote(struct kvm_vcpu *vcpu, u32 reason)
 {
@@ -446,11 +473,8 @@ void __kvm_hpkvm_demote(struct kvm_vcpu *vcpu, u32 reason)
 
 	if (reason == KVM_HPKVM_REASON_NESTED)
 		h->nested = true;
-	WRITE_ONCE(h->passthrough, false);
 	WRITE_ONCE(h->reason, reason);
-	kvm_hpkvm_irq_demote(vcpu);
-	kvm_hpkvm_ipi_del(vcpu);
-	synchronize_rcu();
+	hpkvm_stop_senders(vcpu);
 
 	smp_call_function_single(h->cpu, hpkvm_call_snapshot, &call, 1);
 	h->timer_direct = false;
@@ -794,14 +818,23 @@ bool __kvm_hpkvm_deliver(struct kvm_vcpu *vcpu, int trig_mode, int vector)
 	    !hpkvm_direct_source(vcpu))
 		return false;
 
-	rcu_read_lock();
+	/* Or a demotion could see senders, by turns, for ever. */
+	if (!READ_ONCE(h->passthrough))
+		return false;
+
+	/* A demotion waits for us, perhaps on this CPU. */
+	preempt_disable();
+	atomic_inc(&h->senders);
+	/* Pairs with that of hpkvm_stop_senders(). */
+	smp_mb__after_atomic();
 	if (READ_ONCE(h->passthrough)) {
 		if (!hpkvm_fault_drop(vcpu, HPKVM_FAULT_SEND, vector))
 			dedicated_cpu_send_guest(h->cpu, vector);
 		atomic64_inc(&h->direct_sent);
 		sent = true;
 	}
-	rcu_read_unlock();
+	atomic_fetch_dec_release(&h->senders);
+	preempt_enable();
 	return sent;
 }
 EXPORT_SYMBOL_GPL(__kvm_hpkvm_deliver);

@@ -8,7 +8,6 @@
  * that ends.  Which CPU may be leased at all is for kernel/apic/dedicated.c.
  */
 #include <linux/kvm_host.h>
-#include <linux/rcupdate.h>
 #include <linux/sched.h>
 #include <linux/sched/task.h>
 #include <linux/uaccess.h>
@@ -200,11 +199,7 @@ void kvm_hpkvm_vcpu_destroy(struct kvm_vcpu *vcpu)
 
 	if (h->cpu < 0)
 		return;
-	if (h->passthrough) {
-		WRITE_ONCE(h->passthrough, false);
-		kvm_hpkvm_irq_demote(vcpu);
-		kvm_hpkvm_ipi_del(vcpu);
-		synchronize_rcu();
-	}
+	if (h->passthrough)
+		hpkvm_stop_senders(vcpu);
 	hpkvm_lease_end(vcpu);
 }

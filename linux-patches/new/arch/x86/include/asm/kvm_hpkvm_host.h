@@ -53,8 +53,8 @@ struct hpkvm_ipi_sender {
 /*
  * struct kvm_vcpu_hpkvm - a vCPU's dedicated core
  * @cpu: the bound host CPU, -1 if unbound
- * @passthrough: the guest drives the core's local APIC; read by senders under
- *	rcu_read_lock()
+ * @passthrough: the guest drives the core's local APIC; read by senders that
+ *	are counted in @senders
  * @timer_direct: LVTT and its count belong to the guest
  * @deadline_open: TSC_DEADLINE is not intercepted
  * @timer_mode: KVM_HPKVM_TIMER_*, read by any CPU
@@ -77,11 +77,12 @@ struct hpkvm_ipi_sender {
  * @kicks_before: the core's count of NMIs at bind
  * @ipi: sends to other vCPUs' cores
  * @ipi_target: is what those send to
+ * @senders: how many are just sending to the core, by C
  * @direct_sent: physical IPIs that other CPUs sent to the core, by C
  * @fault_vector: hpkvm_fault.c delivers it once more, 0 if none
  *
- * All but @direct_sent and @fault_vector is written by the vCPU's thread, with
- * the vCPU loaded.
+ * All but @senders, @direct_sent and @fault_vector is written by the vCPU's
+ * thread, with the vCPU loaded.
  */
 struct kvm_vcpu_hpkvm {
 	int cpu;
@@ -107,6 +108,7 @@ struct kvm_vcpu_hpkvm {
 	u32 kicks_before;
 	struct hpkvm_ipi_sender ipi;
 	struct hpkvm_ipi_target ipi_target;
+	atomic_t senders;
 	atomic64_t direct_sent;
 #ifdef CONFIG_KVM_HPKVM_FAULTS
 	u8 fault_vector;
