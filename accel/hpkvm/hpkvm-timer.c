@@ -7,7 +7,7 @@
  * TSC-deadline mode counting is the only way to arm a timer without a VM exit.
  *
  * The guest sees the choice, so it must depend on nothing but the host and the
- * property, and must be made whether or not any vCPU gets a core.
+ * properties, and must be made whether or not any vCPU gets a core.
  */
 
 #include "qemu/osdep.h"

@@ -255,48 +255,43 @@ static void hpkvm_open_eoi(struct kvm_vcpu *vcpu, bool open)
 	hpkvm_open_words(vcpu, APIC_TMR, open && !hpkvm_has_tmr(vcpu));
 }
 
-/* What GET_STATE says of the timer. */
-static void hpkvm_note_timer(struct kvm_vcpu *vcpu)
+/* Why the guest cannot have TSC_DEADLINE: a reason, NONE if it can. */
+static u32 hpkvm_deadline_why_closed(struct kvm_vcpu *vcpu)
 {
-	struct kvm_vcpu_hpkvm *h = &vcpu->arch.hpkvm;
-	u32 why = KVM_HPKVM_TIMER_REASON_NONE;
-	u8 mode = KVM_HPKVM_TIMER_DIRECT;
-
-	if (!h->timer_direct) {
-		why = h->timer_reason;
-		mode = KVM_HPKVM_TIMER_EMULATED;
-	} else if (hpkvm_deadline_mode(vcpu)) {
-		why = hpkvm_timer_why_intercepted(vcpu);
-		if (why)
-			mode = KVM_HPKVM_TIMER_INTERCEPTED;
-	}
-	WRITE_ONCE(h->timer_mode, mode);
-	WRITE_ONCE(h->timer_reason, why);
+	if (!vcpu->arch.hpkvm.timer_direct || !hpkvm_deadline_mode(vcpu))
+		return KVM_HPKVM_TIMER_REASON_MODE;
+	return hpkvm_timer_why_intercepted(vcpu);
 }
 
-static bool hpkvm_deadline_can_be_open(struct kvm_vcpu *vcpu)
+static void hpkvm_open_deadline(struct kvm_vcpu *vcpu, bool open)
 {
-	return vcpu->arch.hpkvm.timer_direct && hpkvm_deadline_mode(vcpu) &&
-	       !hpkvm_timer_why_intercepted(vcpu);
-}
-
-static void hpkvm_open_deadline(struct kvm_vcpu *vcpu)
-{
-	bool open = hpkvm_deadline_can_be_open(vcpu);
-
 	hpkvm_ops->open_msr(vcpu, MSR_IA32_TSC_DEADLINE, open, open);
 	vcpu->arch.hpkvm.deadline_open = open;
+}
+
+/* What KVM_HPKVM_GET_STATE says of the timer: the reason, and 2 bits of how. */
+static void hpkvm_note_timer(struct kvm_vcpu *vcpu, u32 why_closed)
+{
+	struct kvm_vcpu_hpkvm *h = &vcpu->arch.hpkvm;
+	u32 state = KVM_HPKVM_TIMER_DIRECT;
+
+	if (!h->timer_direct)
+		state = h->timer_why << 2 | KVM_HPKVM_TIMER_EMULATED;
+	else if (hpkvm_deadline_mode(vcpu) && why_closed)
+		state = why_closed << 2 | KVM_HPKVM_TIMER_INTERCEPTED;
+	WRITE_ONCE(h->timer_state, state);
 }
 
 static void hpkvm_open_timer(struct kvm_vcpu *vcpu)
 {
 	bool open = vcpu->arch.hpkvm.timer_direct && !hpkvm_deadline_mode(vcpu);
+	u32 why_closed = hpkvm_deadline_why_closed(vcpu);
 
 	hpkvm_open_msr(vcpu, APIC_TMICT, open, open);
 	hpkvm_open_msr(vcpu, APIC_TMCCT, open, false);
 	hpkvm_open_msr(vcpu, APIC_TDCR, open, open);
-	hpkvm_open_deadline(vcpu);
-	hpkvm_note_timer(vcpu);
+	hpkvm_open_deadline(vcpu, !why_closed);
+	hpkvm_note_timer(vcpu, why_closed);
 }
 
 static void hpkvm_open_all(struct kvm_vcpu *vcpu, bool open)
@@ -478,7 +473,7 @@ void __kvm_hpkvm_demote(struct kvm_vcpu *vcpu, u32 reason)
 
 	smp_call_function_single(h->cpu, hpkvm_call_snapshot, &call, 1);
 	h->timer_direct = false;
-	h->timer_reason = KVM_HPKVM_TIMER_REASON_NOT_PASSTHROUGH;
+	h->timer_why = KVM_HPKVM_TIMER_REASON_NOT_PASSTHROUGH;
 	hpkvm_open_all(vcpu, false);
 	if (h->hlt_trapped)
 		hpkvm_ops->trap_hlt(vcpu, false);
@@ -512,19 +507,41 @@ static void hpkvm_put_core(void)
 }
 
 /* The guest wrote LVTT, which exits, and stock KVM has seen the write. */
+static bool hpkvm_refresh_lvtt(struct kvm_vcpu *vcpu, u32 lvtt)
+{
+	if (!hpkvm_get_core(vcpu))
+		return false;
+	if ((lvtt ^ vcpu->arch.hpkvm.lvtt) & APIC_LVT_TIMER_TSCDEADLINE)
+		hpkvm_timer_switch_mode(vcpu);
+	hpkvm_timer_write_lvtt(vcpu);
+	hpkvm_put_core();
+	hpkvm_open_timer(vcpu);
+	return true;
+}
+
+/* The guest set its TSC, which exits. */
+static bool hpkvm_refresh_tsc(struct kvm_vcpu *vcpu)
+{
+	if (!hpkvm_get_core(vcpu))
+		return false;
+	hpkvm_timer_follow_tsc(vcpu);
+	hpkvm_put_core();
+	return true;
+}
+
 static void hpkvm_refresh_timer(struct kvm_vcpu *vcpu)
 {
 	struct kvm_vcpu_hpkvm *h = &vcpu->arch.hpkvm;
 	u32 lvtt = kvm_lapic_get_reg(vcpu->arch.apic, APIC_LVTT);
-	u32 why = hpkvm_timer_why_emulated(vcpu);
-	bool direct = !why;
+	u32 why_closed;
 
-	if (direct && !h->timer_direct) {
+	h->timer_why = hpkvm_timer_why_emulated(vcpu);
+	if (!h->timer_why && !h->timer_direct) {
 		hpkvm_timer_start(vcpu);
 		hpkvm_open_timer(vcpu);
 		return;
 	}
-	if (!direct && h->timer_direct) {
+	if (h->timer_why && h->timer_direct) {
 		/*
 		 * Moving a timer that counts is what demotion is for.  It has
 		 * to stay at that while an interrupt is in service.
@@ -534,20 +551,19 @@ static void hpkvm_refresh_timer(struct kvm_vcpu *vcpu)
 			hpkvm_promote(vcpu);
 		return;
 	}
-	if (lvtt != h->lvtt && direct) {
-		if (!hpkvm_get_core(vcpu))
-			return;
-		if ((lvtt ^ h->lvtt) & APIC_LVT_TIMER_TSCDEADLINE)
-			hpkvm_timer_switch_mode(vcpu);
-		hpkvm_timer_write_lvtt(vcpu);
-		hpkvm_put_core();
-		hpkvm_open_timer(vcpu);
-	}
+	if (h->timer_direct && lvtt != h->lvtt &&
+	    !hpkvm_refresh_lvtt(vcpu, lvtt))
+		return;
 	h->lvtt = lvtt;
-	if (!direct)
-		WRITE_ONCE(h->timer_reason, why);
-	if (h->deadline_open != hpkvm_deadline_can_be_open(vcpu))
+	if (unlikely(h->tsc_offset != vcpu->arch.l1_tsc_offset) &&
+	    h->timer_direct && hpkvm_deadline_mode(vcpu) &&
+	    !hpkvm_refresh_tsc(vcpu))
+		return;
+	why_closed = hpkvm_deadline_why_closed(vcpu);
+	if (h->deadline_open == !!why_closed)
 		hpkvm_open_timer(vcpu);
+	else
+		hpkvm_note_timer(vcpu, why_closed);
 }
 
 /**

@@ -76,6 +76,7 @@ void hpkvm_timer_write_lvtt(struct kvm_vcpu *vcpu);
 void hpkvm_timer_write_deadline(struct kvm_vcpu *vcpu, u64 deadline);
 u64 hpkvm_timer_read_deadline(struct kvm_vcpu *vcpu);
 void hpkvm_timer_switch_mode(struct kvm_vcpu *vcpu);
+void hpkvm_timer_follow_tsc(struct kvm_vcpu *vcpu);
 void hpkvm_timer_start(struct kvm_vcpu *vcpu);
 void hpkvm_timer_stop(struct kvm_vcpu *vcpu, struct hpkvm_snapshot *snap);
 void hpkvm_timer_restore(struct kvm_vcpu *vcpu,

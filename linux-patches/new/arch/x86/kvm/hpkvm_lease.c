@@ -165,8 +165,10 @@ static int hpkvm_lease_get_state(struct kvm_vcpu *vcpu,
 	};
 
 	if (state.mode == KVM_HPKVM_MODE_PASSTHROUGH) {
-		state.timer = READ_ONCE(h->timer_mode);
-		state.timer_reason = READ_ONCE(h->timer_reason);
+		u32 timer = READ_ONCE(h->timer_state);
+
+		state.timer = timer & 3;
+		state.timer_reason = timer >> 2;
 	} else {
 		state.reason = READ_ONCE(h->reason);
 		state.timer_reason = KVM_HPKVM_TIMER_REASON_NOT_PASSTHROUGH;

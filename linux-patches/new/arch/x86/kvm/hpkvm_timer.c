@@ -100,15 +100,19 @@ static bool hpkvm_timer_host_has_deadline(void)
 	return boot_cpu_has(X86_FEATURE_TSC_DEADLINE_TIMER);
 }
 
-/* A deadline beyond all that the core's timer could count to. */
-static bool hpkvm_timer_is_far(struct kvm_vcpu *vcpu)
+/* Why the core's timer cannot count down to the guest's deadline, or NONE. */
+static u32 hpkvm_timer_why_not_counted(struct kvm_vcpu *vcpu)
 {
 	struct kvm_vcpu_hpkvm *h = &vcpu->arch.hpkvm;
 	u64 deadline = h->timer_direct ? h->deadline :
 		       vcpu->arch.apic->lapic_timer.tscdeadline;
 	u64 left = deadline ? hpkvm_timer_left(vcpu, deadline, rdtsc()) : 0;
 
-	return dedicated_cpu_timer_counts(h->cpu, left) > HPKVM_TIMER_MAX;
+	if (dedicated_cpu_timer_counts(h->cpu, 0) == U64_MAX)
+		return KVM_HPKVM_TIMER_REASON_RATE;
+	if (dedicated_cpu_timer_counts(h->cpu, left) > HPKVM_TIMER_MAX)
+		return KVM_HPKVM_TIMER_REASON_FAR;
+	return KVM_HPKVM_TIMER_REASON_NONE;
 }
 
 /**
@@ -130,9 +134,9 @@ u32 hpkvm_timer_why_emulated(struct kvm_vcpu *vcpu)
 	if (hpkvm_lvtt_mode(lvtt) == LVTT_MODES)
 		return KVM_HPKVM_TIMER_REASON_MODE;
 	if (hpkvm_deadline_mode(vcpu))
-		return !hpkvm_timer_host_has_deadline() &&
-		       hpkvm_timer_is_far(vcpu) ?
-		       KVM_HPKVM_TIMER_REASON_FAR : KVM_HPKVM_TIMER_REASON_NONE;
+		return hpkvm_timer_host_has_deadline() ?
+		       KVM_HPKVM_TIMER_REASON_NONE :
+		       hpkvm_timer_why_not_counted(vcpu);
 	if (!dedicated_cpu_timer_rate_ok(vcpu->arch.hpkvm.cpu,
 					 vcpu->kvm->arch.apic_bus_cycle_ns))
 		return KVM_HPKVM_TIMER_REASON_RATE;
@@ -202,6 +206,13 @@ static u64 hpkvm_timer_physical_deadline(struct kvm_vcpu *vcpu, u64 deadline)
 				  &physical) ? U64_MAX : physical;
 }
 
+/* The guest's TSC by what it was when the core's timer was armed. */
+static u64 hpkvm_timer_guest_tsc(struct kvm_vcpu *vcpu, u64 tsc)
+{
+	return kvm_read_l1_tsc(vcpu, tsc) - vcpu->arch.l1_tsc_offset +
+	       vcpu->arch.hpkvm.tsc_offset;
+}
+
 /*
  * The inverse of hpkvm_timer_physical_deadline(); later by some ticks at most if
  * the guest's TSC is scaled.
@@ -210,7 +221,7 @@ static u64 hpkvm_timer_guest_deadline(struct kvm_vcpu *vcpu, u64 physical)
 {
 	if (!physical || physical == U64_MAX)
 		return physical;
-	return kvm_read_l1_tsc(vcpu, physical);
+	return hpkvm_timer_guest_tsc(vcpu, physical);
 }
 
 /* TDCR's encoding of a divider of 1 << @shift, and back. */
@@ -253,6 +264,18 @@ static void hpkvm_timer_count_down(struct kvm_vcpu *vcpu, u64 deadline)
 	native_apic_msr_write(APIC_TMICT, (counts >> shift) + 2);
 }
 
+/*
+ * The deadline that the count stands for, 0 if it has expired.  Never early, so
+ * that a 0 before the deadline is of a count that has not begun.
+ */
+static u64 hpkvm_timer_counted(struct kvm_vcpu *vcpu, u32 tmcct)
+{
+	u64 deadline = vcpu->arch.hpkvm.deadline;
+
+	return tmcct || hpkvm_timer_guest_tsc(vcpu, rdtsc()) < deadline ?
+	       deadline : 0;
+}
+
 /**
  * hpkvm_timer_write_deadline - arm the core's timer in TSC-deadline mode
  * @vcpu: the vCPU, on its core
@@ -278,10 +301,25 @@ u64 hpkvm_timer_read_deadline(struct kvm_vcpu *vcpu)
 	u64 deadline;
 
 	if (!hpkvm_timer_host_has_deadline())
-		return native_apic_msr_read(APIC_TMCCT) ?
-		       vcpu->arch.hpkvm.deadline : 0;
+		return hpkvm_timer_counted(vcpu,
+					   native_apic_msr_read(APIC_TMCCT));
 	rdmsrl(MSR_IA32_TSC_DEADLINE, deadline);
 	return hpkvm_timer_guest_deadline(vcpu, deadline);
+}
+
+/**
+ * hpkvm_timer_follow_tsc - the guest may have set its TSC
+ * @vcpu: the vCPU, on its core, with its timer in TSC-deadline mode
+ *
+ * What it has armed is as far away as the new TSC says.
+ */
+void hpkvm_timer_follow_tsc(struct kvm_vcpu *vcpu)
+{
+	u64 deadline = hpkvm_timer_read_deadline(vcpu);
+
+	vcpu->arch.hpkvm.tsc_offset = vcpu->arch.l1_tsc_offset;
+	if (deadline)
+		hpkvm_timer_write_deadline(vcpu, deadline);
 }
 
 /**
@@ -293,15 +331,20 @@ u64 hpkvm_timer_read_deadline(struct kvm_vcpu *vcpu)
  */
 void hpkvm_timer_switch_mode(struct kvm_vcpu *vcpu)
 {
+	struct kvm_lapic *apic = vcpu->arch.apic;
+	u32 tdcr;
+
 	native_apic_msr_write(APIC_TMICT, 0);
 	vcpu->arch.hpkvm.deadline = 0;
-	if (hpkvm_deadline_mode(vcpu))
-		kvm_x2apic_msr_write(vcpu, X2APIC_MSR(APIC_TDCR),
-				     native_apic_msr_read(APIC_TDCR));
-	else
-		native_apic_msr_write(APIC_TDCR,
-				      kvm_lapic_get_reg(vcpu->arch.apic,
-							APIC_TDCR) & TDCR_BITS);
+	if (!hpkvm_deadline_mode(vcpu)) {
+		native_apic_msr_write(APIC_TDCR, kvm_lapic_get_reg(apic, APIC_TDCR) &
+						 TDCR_BITS);
+		return;
+	}
+	/* Not by KVM's accessors, which may sleep. */
+	tdcr = native_apic_msr_read(APIC_TDCR);
+	hpkvm_set_vreg(apic, APIC_TDCR, tdcr);
+	apic->divide_count = 1 << hpkvm_timer_shift(tdcr);
 }
 
 static u8 hpkvm_timer_vector(struct kvm_vcpu *vcpu)
@@ -375,6 +418,9 @@ static void hpkvm_timer_stop_deadline(struct kvm_vcpu *vcpu,
 		rdmsrl(MSR_IA32_TSC_DEADLINE, deadline);
 	} while (deadline && deadline < start + near &&
 		 rdtsc() < start + 2 * near);
+	/* An NMI can take longer than that. */
+	if (deadline <= rdtsc())
+		deadline = 0;
 	wrmsrl(MSR_IA32_TSC_DEADLINE, 0);
 	snap->deadline = hpkvm_timer_guest_deadline(vcpu, deadline);
 }
@@ -382,16 +428,22 @@ static void hpkvm_timer_stop_deadline(struct kvm_vcpu *vcpu,
 static void hpkvm_timer_stop_count(struct kvm_vcpu *vcpu,
 				   struct hpkvm_snapshot *snap)
 {
-	u64 near = hpkvm_timer_near(), start = rdtsc(), near_counts;
+	u64 near = hpkvm_timer_near(), start = rdtsc(), read_at, counted;
+	unsigned int shift, cpu = vcpu->arch.hpkvm.cpu;
 
 	snap->tmict = native_apic_msr_read(APIC_TMICT);
 	snap->tdcr = native_apic_msr_read(APIC_TDCR);
-	near_counts = dedicated_cpu_timer_counts(vcpu->arch.hpkvm.cpu, near) >>
-		      hpkvm_timer_shift(snap->tdcr);
+	shift = hpkvm_timer_shift(snap->tdcr);
 	do {
+		read_at = rdtsc();
 		snap->tmcct = native_apic_msr_read(APIC_TMCCT);
-	} while (snap->tmcct && snap->tmcct < near_counts &&
+	} while (snap->tmcct &&
+		 snap->tmcct < dedicated_cpu_timer_counts(cpu, near) >> shift &&
 		 rdtsc() < start + 2 * near);
+	/* An NMI can take longer than that.  What is counted is rounded up. */
+	counted = dedicated_cpu_timer_counts(cpu, rdtsc() - read_at) >> shift;
+	if (counted - counted / 64 > snap->tmcct)
+		snap->tmcct = 0;
 	native_apic_msr_write(APIC_TMICT, 0);
 }
 
@@ -416,8 +468,8 @@ void hpkvm_timer_stop(struct kvm_vcpu *vcpu, struct hpkvm_snapshot *snap)
 	if (!deadline)
 		return;
 	/* The count and its divider were ours, or nobody's. */
-	if (snap->tmcct)
-		snap->deadline = h->deadline;
+	if (!hpkvm_timer_host_has_deadline())
+		snap->deadline = hpkvm_timer_counted(vcpu, snap->tmcct);
 	snap->tmict = 0;
 	snap->tmcct = 0;
 	snap->tdcr = kvm_lapic_get_reg(vcpu->arch.apic, APIC_TDCR);
@@ -466,8 +518,9 @@ void hpkvm_timer_start(struct kvm_vcpu *vcpu)
 	struct kvm_vcpu_hpkvm *h = &vcpu->arch.hpkvm;
 	struct hpkvm_timer_start_call call = { .vcpu = vcpu };
 
-	WRITE_ONCE(h->timer_reason, hpkvm_timer_why_emulated(vcpu));
-	h->timer_direct = !h->timer_reason;
+	h->timer_why = hpkvm_timer_why_emulated(vcpu);
+	h->timer_direct = !h->timer_why;
+	h->tsc_offset = vcpu->arch.l1_tsc_offset;
 	if (h->timer_direct) {
 		call.counting = hpkvm_timer_stop_virtual(vcpu) &&
 				!hpkvm_fault_drop(vcpu, HPKVM_FAULT_PROMOTE,

@@ -57,7 +57,6 @@ struct hpkvm_ipi_sender {
  *	are counted in @senders
  * @timer_direct: LVTT and its count belong to the guest
  * @deadline_open: TSC_DEADLINE is not intercepted
- * @timer_mode: KVM_HPKVM_TIMER_*, read by any CPU
  * @eoi_trapped: EOI and TMR are intercepted, some @eoi_vectors are in flight
  * @gate_shut: runs with the gate shut until it signals EOI for dedicated_cpu's
  *	@aside vector
@@ -65,10 +64,13 @@ struct hpkvm_ipi_sender {
  * @nested: the guest has run a guest of its own since it enabled SVM or VMX
  * @scanning: ioapic_handled_vectors is out of date; read by any CPU
  * @reason: enum kvm_hpkvm_reason, why not passthrough
- * @timer_reason: enum kvm_hpkvm_timer_reason, why not direct; read by any CPU
+ * @timer_why: enum kvm_hpkvm_timer_reason, why not @timer_direct
+ * @timer_state: what user space is told of the timer, see hpkvm_note_timer();
+ *	read by any CPU
  * @lvtt: the virtual LVTT that the physical one was programmed from
  * @deadline: what the core's timer counts down for the guest, which wrote it to
  *	TSC_DEADLINE, on a host that has none; 0 for none
+ * @tsc_offset: the guest's, that a deadline in the core's timer goes by
  * @eoi_vectors: in flight, and somebody waits for their EOI; read by any CPU
  * @scanned: what will be in ioapic_handled_vectors when it is complete
  * @vendor: for the vendor's set_passthrough()
@@ -94,11 +96,12 @@ struct kvm_vcpu_hpkvm {
 	bool hlt_trapped;
 	bool nested;
 	bool scanning;
-	u8 timer_mode;
 	u32 reason;
-	u32 timer_reason;
+	u32 timer_why;
+	u32 timer_state;
 	u32 lvtt;
 	u64 deadline;
+	u64 tsc_offset;
 	DECLARE_BITMAP(eoi_vectors, 256);
 	DECLARE_BITMAP(scanned, 256);
 	u64 vendor;

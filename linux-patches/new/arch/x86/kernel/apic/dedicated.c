@@ -328,18 +328,20 @@ struct dedicated_timer_sample {
 	u64 after;
 };
 
+/* The best of some: SMIs, NMIs and hypervisors come in between. */
 static struct dedicated_timer_sample dedicated_sample_timer(void)
 {
-	struct dedicated_timer_sample sample;
-	u64 slack = tsc_khz / 200;	/* 5 us */
-	unsigned int tries = 0;
+	struct dedicated_timer_sample sample, best = { .after = U64_MAX };
+	unsigned int tries;
 
-	do {
+	for (tries = 0; tries < 16; tries++) {
 		sample.before = rdtsc_ordered();
 		sample.count = native_apic_msr_read(APIC_TMCCT);
 		sample.after = rdtsc_ordered();
-	} while (sample.after - sample.before >= slack && ++tries < 100);
-	return sample;
+		if (sample.after - sample.before < best.after - best.before)
+			best = sample;
+	}
+	return best;
 }
 
 /* The host has stopped using the timer, the guest has not begun. */
@@ -359,9 +361,11 @@ static void dedicated_measure_timer_rate(void)
 	last = dedicated_sample_timer();
 	native_apic_msr_write(APIC_TMICT, 0);
 
-	rate->counts = first.count - last.count;
 	rate->tsc = last.before - first.before;
 	rate->tsc_min = last.before - first.after;
+	/* If it cannot be told well, the next lease has another try. */
+	if (rate->tsc_min >= rate->tsc - rate->tsc / 64)
+		rate->counts = first.count - last.count;
 }
 
 /**

@@ -77,7 +77,7 @@ enum kvm_hpkvm_reason {
 	KVM_HPKVM_REASON_IRQ_IN_SERVICE, /* the virtual ISR is not empty yet */
 	KVM_HPKVM_REASON_EXTINT,	/* 8259 interrupt pending or enabled */
 	KVM_HPKVM_REASON_NESTED,	/* the guest runs or enables nested guests */
-	KVM_HPKVM_REASON_TIMER_VECTOR,	/* LVTT names a vector we cannot pass */
+	KVM_HPKVM_REASON_TIMER_VECTOR,	/* the timer is on its way to KVM */
 	KVM_HPKVM_REASON_TIMER_RATE,	/* reserved: see timer_reason */
 	KVM_HPKVM_REASON_FEATURE_OFF,	/* KVM_HPKVM_F_DIRECT_IRQ not enabled */
 	KVM_HPKVM_REASON_DEBUG,		/* single-step, SMM, Hyper-V SynIC, ... */

@@ -129,6 +129,27 @@ static void guest_reads_back(void)
 	GUEST_SYNC(3);
 }
 
+/* A TSC that is set goes on to the same deadline, from elsewhere. */
+static void guest_sets_tsc(void)
+{
+	uint64_t due, way = guest_cycles(20000000);
+
+	guest_init(APIC_LVT_TIMER_TSCDEADLINE);
+	due = guest_arm(TIMER_US * 1000 + 1000000);
+	wrmsr(MSR_IA32_TSC, rdtsc() - way);
+	GUEST_SYNC(0);
+	if (!READ_ONCE(shared.taken))
+		GUEST_ASSERT_EQ(rdmsr(MSR_IA32_TSC_DEADLINE), due);
+	guest_await(1);
+	GUEST_ASSERT(shared.taken_at >= due);
+
+	/* It is over at once when the TSC leaps beyond. */
+	guest_arm(FAR_SECONDS * 1000000000ull);
+	wrmsr(MSR_IA32_TSC, rdtsc() + guest_cycles(FAR_SECONDS * 1000000000ull));
+	guest_await(2);
+	GUEST_SYNC(1);
+}
+
 /* How many counts the timer makes in 10 ms. */
 static uint64_t guest_counted(void)
 {
@@ -331,6 +352,19 @@ TEST_F(timer, deadline_reads_back)
 						  KVM_HPKVM_TIMER_INTERCEPTED,
 			     direct ? KVM_HPKVM_TIMER_REASON_NONE :
 				      KVM_HPKVM_TIMER_REASON_NO_DEADLINE));
+}
+
+TEST_F(timer, deadline_follows_the_tsc)
+{
+	struct machine *m = &self->m;
+
+	make_vm(m, 1, guest_sets_tsc);
+	run_to(m->vcpu, 0);
+	EXPECT_TRUE(timer_is(m->vcpu, KVM_HPKVM_TIMER_INTERCEPTED,
+			     m->host_deadline ?
+			     KVM_HPKVM_TIMER_REASON_TSC :
+			     KVM_HPKVM_TIMER_REASON_NO_DEADLINE));
+	run_to(m->vcpu, 1);
 }
 
 TEST_F(timer, divider_is_the_guest_s)
