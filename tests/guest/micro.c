@@ -123,6 +123,16 @@ static uint64_t do_port(void)
     return rdtsc();
 }
 
+/* VMware's port, at which the VMM looks at all that the vCPU is. */
+static uint64_t do_vmport(void)
+{
+    uint32_t eax = 0x564d5868, ebx = 0, ecx = 10, edx = 0x5658;
+
+    asm volatile("inl %%dx, %%eax"
+                 : "+a"(eax), "+b"(ebx), "+c"(ecx), "+d"(edx));
+    return rdtsc();
+}
+
 static uint64_t do_cr8(void)
 {
     write_cr8(1);
@@ -288,6 +298,7 @@ static const struct {
 } operations[] = {
     { "cpuid", do_cpuid },
     { "port-write", do_port },
+    { "vmport", do_vmport },
     { "cr8-write", do_cr8 },
     { "self-ipi", do_self_ipi },
     { "self-icr", do_self_icr },
