@@ -316,6 +316,18 @@ static bool hpkvm_synic_active(struct kvm_vcpu *vcpu)
 #endif
 }
 
+/**
+ * hpkvm_needs_emulation - does KVM have to see each entry and exit?
+ * @vcpu: the vCPU; from any CPU
+ *
+ * Return: true as long as KVM_HPKVM_REASON_DEBUG holds.
+ */
+bool hpkvm_needs_emulation(struct kvm_vcpu *vcpu)
+{
+	return READ_ONCE(vcpu->guest_debug) || is_smm(vcpu) ||
+	       hpkvm_synic_active(vcpu) || vcpu->arch.guest_state_protected;
+}
+
 /*
  * Linux enables SVM or VMX for itself at boot if it can.  That alone does no
  * harm; but once the guest has run a guest of its own, stay out of its way
@@ -348,8 +360,7 @@ static u32 hpkvm_why_emulated(struct kvm_vcpu *vcpu)
 		return KVM_HPKVM_REASON_LAPIC_DISABLED;
 	if (hpkvm_runs_nested_guests(vcpu))
 		return KVM_HPKVM_REASON_NESTED;
-	if (vcpu->guest_debug || is_smm(vcpu) || hpkvm_synic_active(vcpu) ||
-	    vcpu->arch.guest_state_protected)
+	if (hpkvm_needs_emulation(vcpu))
 		return KVM_HPKVM_REASON_DEBUG;
 	if (kvm_cpu_has_extint(vcpu))
 		return KVM_HPKVM_REASON_EXTINT;

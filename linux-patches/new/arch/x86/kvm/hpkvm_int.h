@@ -62,6 +62,7 @@ static inline bool hpkvm_tsc_is_scaled(struct kvm_vcpu *vcpu)
 
 /* hpkvm.c */
 int hpkvm_host_unsuitable(struct dedicated_refusal *why);
+bool hpkvm_needs_emulation(struct kvm_vcpu *vcpu);
 void hpkvm_stop_senders(struct kvm_vcpu *vcpu);
 
 /* hpkvm_lease.c */

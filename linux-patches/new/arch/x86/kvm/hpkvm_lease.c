@@ -171,6 +171,10 @@ static int hpkvm_lease_get_state(struct kvm_vcpu *vcpu,
 		state.timer_reason = timer >> 2;
 	} else {
 		state.reason = READ_ONCE(h->reason);
+		/* A debugger that has left a vCPU asleep changes nothing. */
+		if (state.reason == KVM_HPKVM_REASON_DEBUG &&
+		    !hpkvm_needs_emulation(vcpu))
+			state.reason = KVM_HPKVM_REASON_NOT_ENTERED;
 		state.timer_reason = KVM_HPKVM_TIMER_REASON_NOT_PASSTHROUGH;
 	}
 	if (cpu >= 0)

@@ -704,6 +704,32 @@ TEST_F_TIMEOUT(lease, sregs_without_x2apic_demote, 120 * PATIENCE)
 	kvm_vm_free(vcpu->vm);
 }
 
+/* What a debugger has done to a vCPU is over when it says so. */
+TEST_F_TIMEOUT(lease, debugger_leaves, 60 * PATIENCE)
+{
+	struct kvm_guest_debug debug = { .control = KVM_GUESTDBG_ENABLE };
+
+	vcpu_arch_set_entry_point(self->vcpu, guest_self_ipi_loop);
+	vm_install_exception_handler(self->vm, SELF_VECTOR, guest_irq_handler);
+	ASSERT_EQ(0, hpkvm_bind(self->vcpu, self->core, NULL));
+	EXPECT_EQ(UCALL_SYNC, run_to_ucall(self->vcpu));
+	EXPECT_TRUE(state_is(self->vcpu, KVM_HPKVM_MODE_PASSTHROUGH,
+			     KVM_HPKVM_REASON_NONE));
+
+	vcpu_guest_debug_set(self->vcpu, &debug);
+	EXPECT_EQ(UCALL_SYNC, run_to_ucall(self->vcpu));
+	EXPECT_TRUE(state_is(self->vcpu, KVM_HPKVM_MODE_EMULATED,
+			     KVM_HPKVM_REASON_DEBUG));
+	debug.control = 0;
+	vcpu_guest_debug_set(self->vcpu, &debug);
+	EXPECT_TRUE(state_is(self->vcpu, KVM_HPKVM_MODE_EMULATED,
+			     KVM_HPKVM_REASON_NOT_ENTERED));
+	EXPECT_EQ(UCALL_SYNC, run_to_ucall(self->vcpu));
+	EXPECT_TRUE(state_is(self->vcpu, KVM_HPKVM_MODE_PASSTHROUGH,
+			     KVM_HPKVM_REASON_NONE));
+	EXPECT_EQ(0, hpkvm_unbind(self->vcpu));
+}
+
 TEST_F_TIMEOUT(lease, binary_statistics, 60 * PATIENCE)
 {
 	struct kvm_hpkvm_state state;
