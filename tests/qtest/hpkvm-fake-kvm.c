@@ -382,6 +382,8 @@ static int system_ioctl(unsigned long request, void *arg)
     case KVM_GET_DEVICE_ATTR:
         return get_attr(arg);
     case KVM_CREATE_VM:
+        /* QEMU makes one to ask, and closes it, before its own */
+        nr_vcpus = 0;
         return new_fd("fake-kvm-vm", 0, &vm_ino);
     case KVM_X86_GET_MCE_CAP_SUPPORTED:
         *(uint64_t *)arg = FAKE_MCG_CAP;
