@@ -13,13 +13,14 @@ line and the diff, where `git am` and `patch` ignore them:
     Subject: [PATCH] subsystem: what changes
 
     why
-
-    Signed-off-by: ...
     ---
     New file: path/of/new/file.c
 
     diff --git a/path/of/old/file.c b/path/of/old/file.c
     ...
+
+No Signed-off-by: that is for who mails a patch to say (hp-patches export
+--signoff).
 
 This module reads and writes that form and knows where each file lives.  It
 must never touch a source tree: hp-patches (git trees) and prepare-source
