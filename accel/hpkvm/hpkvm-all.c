@@ -39,14 +39,14 @@ static const char *hpkvm_device(const HPKVMState *s)
 /* Ask the kernel what it offers, without a trace if the device is missing */
 static void hpkvm_probe(HPKVMState *s)
 {
-    int fd = open(hpkvm_device(s), O_RDWR | O_CLOEXEC);
+    int fd = qemu_open_old(hpkvm_device(s), O_RDWR);
     int ret;
 
     if (fd < 0) {
         return;
     }
     ret = ioctl(fd, KVM_CHECK_EXTENSION, KVM_CAP_X86_HPKVM);
-    close(fd);
+    qemu_close(fd);
     if (ret > 0) {
         s->present = true;
         s->available = ret;
@@ -63,7 +63,7 @@ static void hpkvm_probe(HPKVMState *s)
 static char *hpkvm_ask_why(const HPKVMState *s)
 {
     struct kvm_hpkvm_bind bind = { };
-    int kvm = open(hpkvm_device(s), O_RDWR | O_CLOEXEC);
+    int kvm = qemu_open_old(hpkvm_device(s), O_RDWR);
     int vm = kvm < 0 ? -1 : ioctl(kvm, KVM_CREATE_VM, 0);
     int vcpu = vm < 0 ? -1 : ioctl(vm, KVM_CREATE_VCPU, 0);
     char *why = NULL;
@@ -80,7 +80,7 @@ static char *hpkvm_ask_why(const HPKVMState *s)
         close(vm);
     }
     if (kvm >= 0) {
-        close(kvm);
+        qemu_close(kvm);
     }
     return why;
 }

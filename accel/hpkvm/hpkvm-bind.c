@@ -22,8 +22,13 @@
 #include "hpkvm-int.h"
 #include "trace.h"
 
-/* How often to look whether a running vCPU was pinned, in ms */
-#define HPKVM_PIN_POLL_MS 1000
+/*
+ * How often to look whether a running vCPU was pinned, or whether one that waits
+ * for a core can have it by now, in ms.  For those it begins with the least: a
+ * VM that has just moved here may wait for its other half to end.
+ */
+#define HPKVM_POLL_MS 1000
+#define HPKVM_POLL_MS_LEAST 50
 
 /* The one host CPU that thread @tid may run on, -1 if there are more */
 static int pinned_to(int tid)
@@ -223,10 +228,50 @@ static bool all_bound(void)
     return true;
 }
 
-static void watch_pins(HPKVMState *s)
+/* Reasons that pass without anybody telling QEMU */
+static bool may_pass(HpkvmReason reason)
 {
+    switch (reason) {
+    case HPKVM_REASON_CPU_OFFLINE:
+    case HPKVM_REASON_CPU_LEASED:
+    case HPKVM_REASON_CPU_NOT_ALLOWED:
+    case HPKVM_REASON_CPU_LAST:
+    case HPKVM_REASON_CPU_TIMEKEEPER:
+    case HPKVM_REASON_CPU_IRQ:
+    case HPKVM_REASON_CPU_STALE:
+    case HPKVM_REASON_NO_PERMISSION:
+    case HPKVM_REASON_LIST_EXHAUSTED:
+    case HPKVM_REASON_EMULATOR_CONFINED:
+        return true;
+    default:
+        return false;
+    }
+}
+
+static bool waits_for_core(CPUState *cpu)
+{
+    return cpu->created && cpu->accel && cpu->accel->tried &&
+           !cpu->accel->bound && may_pass(cpu->accel->reason);
+}
+
+/* @now: something has just changed */
+static void watch_cores(HPKVMState *s, bool now)
+{
+    bool waiting = false;
+    CPUState *cpu;
+
+    CPU_FOREACH(cpu) {
+        waiting = waiting || waits_for_core(cpu);
+    }
+    if (!waiting) {
+        s->poll_ms = HPKVM_POLL_MS;
+    } else if (now) {
+        s->poll_ms = HPKVM_POLL_MS_LEAST;
+    } else {
+        s->poll_ms = MIN(s->poll_ms * 2, HPKVM_POLL_MS);
+    }
     timer_mod(s->pin_timer, qemu_clock_get_ms(QEMU_CLOCK_REALTIME) +
-                            HPKVM_PIN_POLL_MS);
+                            s->poll_ms);
 }
 
 static bool was_pinned(CPUState *cpu)
@@ -238,13 +283,6 @@ static bool was_pinned(CPUState *cpu)
     }
     host_cpu = pinned_to(cpu->thread_id);
     return host_cpu >= 0 && host_cpu != cpu->accel->host_cpu;
-}
-
-/* Refused a core that another vCPU, perhaps one of ours, had */
-static bool waits_for_core(CPUState *cpu)
-{
-    return cpu->created && !cpu->accel->bound &&
-           cpu->accel->reason == HPKVM_REASON_CPU_LEASED;
 }
 
 /*
@@ -269,10 +307,13 @@ static bool has_to_leave(HPKVMState *s, CPUState *cpu)
 
 static bool has_to_bind(HPKVMState *s, CPUState *cpu, bool left)
 {
+    if (waits_for_core(cpu)) {
+        return true;
+    }
     if (s->nr_cores) {
         return left && cpu->created && !cpu->accel->bound;
     }
-    return was_pinned(cpu) || (left && waits_for_core(cpu));
+    return was_pinned(cpu);
 }
 
 static void unbind_vcpu(CPUState *cpu, run_on_cpu_data data)
@@ -282,8 +323,8 @@ static void unbind_vcpu(CPUState *cpu, run_on_cpu_data data)
 
 /*
  * libvirt pins a hotplugged vCPU when it already runs, and may pin any vCPU
- * anew; the thread gets no notice of it.  Looking from here does not make
- * vCPUs exit.
+ * anew; the thread gets no notice of it.  Nor does anybody say when a core is
+ * free.  Looking from here does not make vCPUs exit that own one.
  */
 static void pin_timer_cb(void *opaque)
 {
@@ -292,6 +333,8 @@ static void pin_timer_cb(void *opaque)
     CPUState *cpu;
 
     if (!runstate_is_running()) {
+        /* a guest that wakes up tells nobody */
+        watch_cores(s, false);
         return;
     }
     /* first all leave, so that two can change places */
@@ -308,7 +351,7 @@ static void pin_timer_cb(void *opaque)
         }
     }
     report(s);
-    watch_pins(s);
+    watch_cores(s, left);
 }
 
 /* Called before any vCPU may enter the guest */
@@ -324,15 +367,18 @@ static void vm_state_change(void *opaque, bool running, RunState state)
         run_on_cpu(cpu, bind_vcpu, RUN_ON_CPU_HOST_PTR(s));
     }
     report(s);
-    if (!s->fallback && !all_bound()) {
+    if (!s->fallback && !s->has_run && !all_bound()) {
         exit(EXIT_FAILURE);
     }
-    watch_pins(s);
+    s->has_run = true;
+    watch_cores(s, true);
 }
 
 void hpkvm_bind_init(HPKVMState *s)
 {
     s->pin_timer = timer_new_ms(QEMU_CLOCK_REALTIME, pin_timer_cb, s);
+    /* a VM that comes from elsewhere has run there */
+    s->has_run = runstate_check(RUN_STATE_INMIGRATE);
     qemu_add_vm_change_state_handler(vm_state_change, s);
 }
 
@@ -348,7 +394,7 @@ bool hpkvm_vcpu_may_run(CPUState *cpu)
         /* hotplugged: it did not exist when the VM started */
         bind_vcpu(cpu, RUN_ON_CPU_HOST_PTR(s));
         report(s);
-        watch_pins(s);
+        watch_cores(s, true);
     }
     return a->bound || s->fallback;
 }

@@ -52,7 +52,9 @@ struct HPKVMState {
     HPKVMHostTimer host_timer;
 
     /* Binding; all under the BQL */
-    QEMUTimer *pin_timer;           /* looks for vCPUs pinned while running */
+    QEMUTimer *pin_timer;           /* looks for pins, and for free cores */
+    unsigned int poll_ms;           /* until it looks again */
+    bool has_run;                   /* the VM, here or elsewhere */
     char *reported;                 /* last report of who got which core */
 };
 

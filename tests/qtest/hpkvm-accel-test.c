@@ -231,6 +231,24 @@ static void test_unpatched_must(void)
     hpkvm_assert_stderr("failed to initialize kvm", 1);
 }
 
+/* A file descriptor that management has opened stands for /dev/kvm */
+static void test_fdset(void)
+{
+    g_autofree char *args = g_strdup_printf(
+        "-M none -accel hpkvm,device=/dev/fdset/1 -add-fd fd=9,set=1 "
+        "9<>%s 2>%s", hpkvm_files.device, hpkvm_files.err);
+    QTestState *qts;
+    QDict *info;
+
+    hpkvm_use_kernel(&hpkvm_patched);
+    qts = qtest_init(args);
+    hpkvm_use_kernel(NULL);
+    info = hpkvm_query(qts);
+    g_assert(qdict_get_bool(info, "enabled"));
+    qobject_unref(info);
+    qtest_quit(qts);
+}
+
 static void test_machine_none(void)
 {
     QTestState *qts;
@@ -604,6 +622,7 @@ int main(int argc, char **argv)
     qtest_add_func("hpkvm/unpatched/fallback", test_unpatched);
     qtest_add_func("hpkvm/unpatched/must", test_unpatched_must);
     qtest_add_func("hpkvm/unsuitable", test_unsuitable);
+    qtest_add_func("hpkvm/fdset", test_fdset);
     qtest_add_func("hpkvm/machine-none", test_machine_none);
     qtest_add_func("hpkvm/missing-technique", test_missing_technique);
     qtest_add_func("hpkvm/no-interrupts", test_no_interrupts);

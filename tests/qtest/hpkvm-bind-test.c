@@ -340,10 +340,55 @@ static void test_pinned_elsewhere(void)
     qtest_quit(qts);
 }
 
-/* A pin that is refused is not asked for again and again */
+static void assert_running(QTestState *qts)
+{
+    QDict *status = qtest_qmp_assert_success_ref(qts,
+                                                 "{'execute': 'query-status'}");
+
+    g_assert_cmpstr(qdict_get_str(status, "status"), ==, "running");
+    qobject_unref(status);
+}
+
+/* Whether by cpus= or by its pin: QEMU asks again, and says it once */
+static void test_refused_for_now(void)
+{
+    g_autofree char *until = g_strdup_printf("%s/until", hpkvm_files.dir);
+    g_autofree char *refuse = g_strdup_printf("2 %d 0 x",
+                                              KVM_HPKVM_REASON_CPU_LEASED);
+    HpkvmKernel kernel = { .hpkvm = "0x3f", .refuse = refuse, .until = until };
+    QTestState *qts = hpkvm_start_vm(&kernel, "cpus=2-3", "-smp 2");
+
+    hpkvm_wait_for_log("RUN vcpu=0\n");
+    hpkvm_wait_for_log("RUN vcpu=1\n");
+    g_usleep(QUIET_MS * 1000);
+    hpkvm_assert_unbound(qts, 0, "cpu-leased", "another vCPU owns cpu 2");
+    hpkvm_assert_bound(qts, 1, 3);
+    g_assert_cmpint(hpkvm_count_log("BIND vcpu=0"), >=, 3);
+    hpkvm_assert_log("BIND vcpu=1", 1);
+    hpkvm_assert_stderr("hpkvm: 1 of 2 vCPUs own a core", 1);
+
+    g_assert(g_file_set_contents(until, "", -1, NULL));
+    for (int ms = 0; ms < HPKVM_PATIENCE_MS; ms += HPKVM_POLL_MS) {
+        QDict *vcpu = hpkvm_query_vcpu(qts, 0);
+        bool bound = qdict_haskey(vcpu, "host-cpu");
+
+        qobject_unref(vcpu);
+        if (bound) {
+            break;
+        }
+        g_usleep(HPKVM_POLL_MS * 1000);
+    }
+    hpkvm_assert_bound(qts, 0, 2);
+    qtest_quit(qts);
+    unlink(until);
+    hpkvm_assert_stderr("hpkvm: 2 of 2 vCPUs own a core", 1);
+}
+
+/* A pin that is refused is asked for again, and is no obstacle to another */
 static void test_pinned_refused(void)
 {
     g_autofree char *refuse = NULL;
+    g_autofree char *other = NULL;
     HpkvmKernel kernel = { .hpkvm = "0x3f" };
     QTestState *qts;
     int cpus[2];
@@ -360,13 +405,12 @@ static void test_pinned_refused(void)
     hpkvm_wait_for_log("RUN vcpu=0\n");
     g_usleep(QUIET_MS * 1000);
     hpkvm_assert_unbound(qts, 0, "cpu-timekeeper", "keeps the host's time");
-    hpkvm_assert_log("BIND", 1);
+    g_assert_cmpint(hpkvm_count_log("BIND"), >=, 3);
+    hpkvm_assert_stderr("keeps the host's time", 1);
 
+    other = g_strdup_printf("BIND vcpu=0 cpu=%d", cpus[1]);
     pin(vcpu_tid(qts, 0), cpus[1]);
-    for (int ms = 0; hpkvm_count_log("BIND") < 2 && ms < HPKVM_PATIENCE_MS;
-         ms += HPKVM_POLL_MS) {
-        g_usleep(HPKVM_POLL_MS * 1000);
-    }
+    hpkvm_wait_for_log(other);
     hpkvm_assert_bound(qts, 0, cpus[1]);
     qtest_quit(qts);
 }
@@ -442,19 +486,21 @@ static void test_hotplug_must(void)
 {
     QTestState *qts = hpkvm_start_vm(&hpkvm_patched, "fallback=off,cpus=2",
                                      "-smp 1,maxcpus=2");
-    QDict *status;
 
     hpkvm_wait_for_log("RUN vcpu=0\n");
     plug_vcpu(qts, 1);
     g_usleep(QUIET_MS * 1000);
     hpkvm_assert_unbound(qts, 1, "list-exhausted", "no CPU left");
     hpkvm_assert_log("RUN vcpu=1", 0);
-    status = qtest_qmp_assert_success_ref(qts, "{'execute': 'query-status'}");
-    g_assert_cmpstr(qdict_get_str(status, "status"), ==, "running");
-    qobject_unref(status);
+    assert_running(qts);
 
-    /* it obeys even so */
+    /* it obeys even so, and may be continued */
     qtest_qmp_assert_success(qts, "{'execute': 'stop'}");
+    cont(qts);
+    assert_running(qts);
+    g_usleep(QUIET_MS * 1000);
+    hpkvm_assert_log("RUN vcpu=1", 0);
+    assert_running(qts);
     qtest_quit(qts);
     hpkvm_assert_stderr("vCPU 1 refused (cpus= has no CPU left for it)", 1);
 }
@@ -492,6 +538,7 @@ int main(int argc, char **argv)
     qtest_add_func("hpkvm/bind/list-exhausted", test_list_exhausted);
     qtest_add_func("hpkvm/bind/refused", test_refused);
     qtest_add_func("hpkvm/bind/refused-must", test_refused_must);
+    qtest_add_func("hpkvm/bind/refused-for-now", test_refused_for_now);
     qtest_add_func("hpkvm/bind/unpinned-must", test_unpinned_must);
     qtest_add_func("hpkvm/bind/pinned", test_pinned);
     qtest_add_func("hpkvm/bind/pinned-later", test_pinned_later);

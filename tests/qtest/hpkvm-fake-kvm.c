@@ -20,6 +20,7 @@
  *                     absent for a kernel that has none
  *   FAKE_KVM_BUS      set for a KVM_CAP_X86_APIC_BUS_CYCLES_NS
  *   FAKE_KVM_REFUSE   "cpu reason irq culprit": bind of cpu fails with it
+ *   FAKE_KVM_UNTIL    a file: when it exists, nothing is refused any more
  *
  * File descriptors are told apart by inode, so that close() and dup() need
  * no attention: the device by the file's, VMs and vCPUs by their memfds'.
@@ -278,6 +279,7 @@ static int run_vcpu(FakeVcpu *vcpu)
 static int bind_vcpu(FakeVcpu *vcpu, struct kvm_hpkvm_bind *bind)
 {
     const char *refuse = getenv("FAKE_KVM_REFUSE");
+    const char *until = getenv("FAKE_KVM_UNTIL");
     const char *lacks = getenv("FAKE_KVM_LACKS");
     unsigned int cpu, reason, irq;
     char culprit[sizeof(bind->culprit)] = "";
@@ -305,7 +307,7 @@ static int bind_vcpu(FakeVcpu *vcpu, struct kvm_hpkvm_bind *bind)
         bind->reason = KVM_HPKVM_REASON_ALREADY_BOUND;
         return fail(EBUSY);
     }
-    if (refuse && sscanf(refuse, "%u %u %u %31s", &cpu, &reason, &irq,
+    if (refuse && !(until && !access(until, F_OK)) && sscanf(refuse, "%u %u %u %31s", &cpu, &reason, &irq,
                          culprit) >= 3 && cpu == bind->cpu) {
         bind->reason = reason;
         bind->irq = irq;

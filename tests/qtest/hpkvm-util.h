@@ -22,6 +22,7 @@ typedef struct HpkvmKernel {
     const char *timer;              /* "ns deadline" of the host's */
     const char *bus;                /* "1": VMs may have another rate */
     const char *refuse;             /* "cpu reason irq culprit" */
+    const char *until;              /* a file that ends it */
     const char *lacks;              /* what makes the host unsuitable */
 } HpkvmKernel;
 
