@@ -23,9 +23,9 @@
 #include "trace.h"
 
 /*
- * How often to look whether a running vCPU was pinned, or whether one that waits
- * for a core can have it by now, in ms.  For those it begins with the least: a
- * VM that has just moved here may wait for its other half to end.
+ * How often to look whether a running vCPU was pinned, or whether one that
+ * waits for a core can have it by now, in ms.  For those it begins with the
+ * least: a VM that has just moved here may wait for its other half to end.
  */
 #define HPKVM_POLL_MS 1000
 #define HPKVM_POLL_MS_LEAST 50

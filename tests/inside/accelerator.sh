@@ -166,6 +166,33 @@ ok "timer: QEMU says once that it is" said_once rate \
 vm_kill rate
 VM_SMP=
 
+# A core that is taken is asked for until it is free.
+VM_ARGS=
+VM_SMP=1 vm_start holder hpkvm,cpus=2,fallback=off forever
+ok "wait: the holder's vCPU is in passthrough" vm_dedicated holder 1
+VM_SMP=1 vm_start waiter hpkvm,cpus=2 forever
+ok "wait: the guest boots without" vm_wait_for waiter $BOOT 'guest: start'
+ok "wait: query-hpkvm says for what" vm_says waiter '"reason": "cpu-leased"'
+vm_kill holder
+ok "wait: it gets the core when that is free" vm_dedicated waiter 1
+ok "wait: QEMU says so once" \
+	[ "$(grep -c '1 of 1 vCPUs own a core' $VM_DIR/waiter/log)" -eq 1 ]
+ok "wait: the guest moves on" vm_moves_on waiter 60
+
+# The same VM by another QEMU, live: without a core the guest has to wait.
+VM_ARGS='-incoming unix:/tmp/same-cores'
+VM_SMP=1 vm_start heir hpkvm,cpus=2,fallback=off forever
+VM_ARGS=
+ok "same cores: the migration starts" vm_ask waiter '{"execute":"migrate",
+	"arguments":{"uri":"unix:/tmp/same-cores"}}'
+ok "same cores: it ends" vm_status waiter postmigrate 120
+ok "same cores: the new QEMU lives, and waits" vm_says heir \
+	'"reason": "cpu-leased"'
+vm_kill waiter
+ok "same cores: it has them" vm_dedicated heir 1
+ok "same cores: the guest moves on" vm_moves_on heir 60
+vm_kill heir
+
 # A vCPU that is plugged takes the core that is left, and gives it back.
 VM_ARGS=
 VM_SMP=1,maxcpus=2 vm_start plug hpkvm,cpus=2-3 forever

@@ -307,7 +307,10 @@ static int bind_vcpu(FakeVcpu *vcpu, struct kvm_hpkvm_bind *bind)
         bind->reason = KVM_HPKVM_REASON_ALREADY_BOUND;
         return fail(EBUSY);
     }
-    if (refuse && !(until && !access(until, F_OK)) && sscanf(refuse, "%u %u %u %31s", &cpu, &reason, &irq,
+    if (until && !access(until, F_OK)) {
+        refuse = NULL;
+    }
+    if (refuse && sscanf(refuse, "%u %u %u %31s", &cpu, &reason, &irq,
                          culprit) >= 3 && cpu == bind->cpu) {
         bind->reason = reason;
         bind->irq = irq;
