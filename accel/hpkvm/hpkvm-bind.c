@@ -210,6 +210,9 @@ static void report(HPKVMState *s)
     } else if (s->fallback) {
         warn_report("hpkvm: %u of %u vCPUs own a core:%s", nr_bound, nr,
                     str->str);
+    } else if (s->has_run) {
+        warn_report("hpkvm: %u of %u vCPUs own a core, and those without wait "
+                    "for it (fallback=off):%s", nr_bound, nr, str->str);
     } else {
         error_report("hpkvm: %u of %u vCPUs own a core, and fallback=off does "
                      "not allow ordinary KVM:%s", nr_bound, nr, str->str);

@@ -183,11 +183,14 @@ ok "wait: the guest moves on" vm_moves_on waiter 60
 VM_ARGS='-incoming unix:/tmp/same-cores'
 VM_SMP=1 vm_start heir hpkvm,cpus=2,fallback=off forever
 VM_ARGS=
+# It listens when it answers.
+vm_ask heir '{"execute":"query-status"}' | notes
 ok "same cores: the migration starts" vm_ask waiter '{"execute":"migrate",
 	"arguments":{"uri":"unix:/tmp/same-cores"}}'
 ok "same cores: it ends" vm_status waiter postmigrate 120
 ok "same cores: the new QEMU lives, and waits" vm_says heir \
 	'"reason": "cpu-leased"'
+ok "same cores: and says so" grep 'those without wait for it' $VM_DIR/heir/log
 vm_kill waiter
 ok "same cores: it has them" vm_dedicated heir 1
 ok "same cores: the guest moves on" vm_moves_on heir 60
