@@ -46,6 +46,27 @@ static int pinned_to(int tid)
     return host_cpu;
 }
 
+/* May the main thread run on @host_cpu and on cores of our vCPUs' only? */
+static bool confines_emulator(int host_cpu)
+{
+    size_t size = CPU_ALLOC_SIZE(HPKVM_MAX_HOST_CPUS);
+    cpu_set_t *set = CPU_ALLOC(HPKVM_MAX_HOST_CPUS);
+    bool confined = false;
+    CPUState *cpu;
+
+    if (!sched_getaffinity(getpid(), size, set)) {
+        CPU_CLR_S(host_cpu, size, set);
+        CPU_FOREACH(cpu) {
+            if (cpu->accel && cpu->accel->bound) {
+                CPU_CLR_S(cpu->accel->host_cpu, size, set);
+            }
+        }
+        confined = !CPU_COUNT_S(size, set);
+    }
+    CPU_FREE(set);
+    return confined;
+}
+
 /*
  * Take a core from cpus=: vCPU i gets the i-th, and a vCPU beyond the end of
  * the list, as after hotplug, the first one that nobody holds.
@@ -127,8 +148,8 @@ static void bind_vcpu(CPUState *cpu, run_on_cpu_data data)
                                   HPKVM_REASON_NOT_PINNED;
         return;
     }
-    if (pinned_to(getpid()) == a->host_cpu) {
-        /* the main loop would wait for a core that the guest never leaves */
+    if (confines_emulator(a->host_cpu)) {
+        /* the main loop would wait for a core that no guest ever leaves */
         a->reason = HPKVM_REASON_EMULATOR_CONFINED;
         return;
     }

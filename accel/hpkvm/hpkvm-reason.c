@@ -101,7 +101,8 @@ static const char *reason_words(HpkvmReason reason)
     case HPKVM_REASON_LIST_EXHAUSTED:
         return "cpus= has no CPU left for it";
     case HPKVM_REASON_EMULATOR_CONFINED:
-        return "the rest of QEMU may run on cpu %d only";
+        return "the rest of QEMU would have no CPU but cpu %d and other "
+               "vCPUs' cores";
     default:
         break;
     }

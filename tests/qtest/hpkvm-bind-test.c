@@ -437,6 +437,34 @@ static void test_emulator_confined(void)
     hpkvm_assert_log("BIND", 0);
 }
 
+/* taskset, or libvirt's <vcpu cpuset=>: one core is left for the main loop */
+static void test_emulator_confined_to_cores(void)
+{
+    g_autofree char *accel = NULL;
+    QTestState *qts;
+    cpu_set_t all, both;
+    int cpus[2];
+
+    if (!two_cpus(cpus)) {
+        return;
+    }
+    accel = g_strdup_printf("cpus=%d,,%d", cpus[0], cpus[1]);
+    g_assert_cmpint(sched_getaffinity(0, sizeof(all), &all), ==, 0);
+    CPU_ZERO(&both);
+    CPU_SET(cpus[0], &both);
+    CPU_SET(cpus[1], &both);
+    g_assert_cmpint(sched_setaffinity(0, sizeof(both), &both), ==, 0);
+    qts = hpkvm_start_vm(&hpkvm_patched, accel, "-smp 2");
+    g_assert_cmpint(sched_setaffinity(0, sizeof(all), &all), ==, 0);
+
+    hpkvm_wait_for_log("RUN vcpu=0\n");
+    hpkvm_wait_for_log("RUN vcpu=1\n");
+    hpkvm_assert_bound(qts, 0, cpus[0]);
+    hpkvm_assert_unbound(qts, 1, "emulator-confined", "the rest of QEMU");
+    qtest_quit(qts);
+    hpkvm_assert_log("BIND", 1);
+}
+
 /* Plug a vCPU; its index is that of its core, as there is one socket */
 static void plug_vcpu(QTestState *qts, int index)
 {
@@ -545,6 +573,8 @@ int main(int argc, char **argv)
     qtest_add_func("hpkvm/bind/pinned-elsewhere", test_pinned_elsewhere);
     qtest_add_func("hpkvm/bind/pinned-refused", test_pinned_refused);
     qtest_add_func("hpkvm/bind/emulator-confined", test_emulator_confined);
+    qtest_add_func("hpkvm/bind/emulator-confined-to-cores",
+                   test_emulator_confined_to_cores);
     qtest_add_func("hpkvm/hotplug/list", test_hotplug);
     qtest_add_func("hpkvm/hotplug/must", test_hotplug_must);
     qtest_add_func("hpkvm/hotplug/pinned", test_hotplug_pinned);
