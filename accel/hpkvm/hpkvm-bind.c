@@ -46,7 +46,10 @@ static int pinned_to(int tid)
     return host_cpu;
 }
 
-/* May the main thread run on @host_cpu and on cores of our vCPUs' only? */
+/*
+ * May the main thread run on @host_cpu and on cores of our vCPUs' only?  Not if
+ * it may run everywhere: the kernel leases no host's last CPU.
+ */
 static bool confines_emulator(int host_cpu)
 {
     size_t size = CPU_ALLOC_SIZE(HPKVM_MAX_HOST_CPUS);
@@ -54,7 +57,8 @@ static bool confines_emulator(int host_cpu)
     bool confined = false;
     CPUState *cpu;
 
-    if (!sched_getaffinity(getpid(), size, set)) {
+    if (!sched_getaffinity(getpid(), size, set) &&
+        CPU_COUNT_S(size, set) < sysconf(_SC_NPROCESSORS_ONLN)) {
         CPU_CLR_S(host_cpu, size, set);
         CPU_FOREACH(cpu) {
             if (cpu->accel && cpu->accel->bound) {

@@ -440,6 +440,7 @@ static void test_emulator_confined(void)
 /* taskset, or libvirt's <vcpu cpuset=>: one core is left for the main loop */
 static void test_emulator_confined_to_cores(void)
 {
+    static const HpkvmKernel kernel = { .hpkvm = "0x3f", .online = "8" };
     g_autofree char *accel = NULL;
     QTestState *qts;
     cpu_set_t all, both;
@@ -454,7 +455,7 @@ static void test_emulator_confined_to_cores(void)
     CPU_SET(cpus[0], &both);
     CPU_SET(cpus[1], &both);
     g_assert_cmpint(sched_setaffinity(0, sizeof(both), &both), ==, 0);
-    qts = hpkvm_start_vm(&hpkvm_patched, accel, "-smp 2");
+    qts = hpkvm_start_vm(&kernel, accel, "-smp 2");
     g_assert_cmpint(sched_setaffinity(0, sizeof(all), &all), ==, 0);
 
     hpkvm_wait_for_log("RUN vcpu=0\n");

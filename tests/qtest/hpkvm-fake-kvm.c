@@ -20,6 +20,7 @@
  *                     absent for a kernel that has none
  *   FAKE_KVM_BUS      set for a KVM_CAP_X86_APIC_BUS_CYCLES_NS
  *   FAKE_KVM_REFUSE   "cpu reason irq culprit": bind of cpu fails with it
+ *   FAKE_KVM_ONLINE   how many CPUs the host is said to have
  *   FAKE_KVM_UNTIL    a file: when it exists, nothing is refused any more
  *
  * File descriptors are told apart by inode, so that close() and dup() need
@@ -476,6 +477,19 @@ static bool fake_ioctl(int fd, unsigned long request, void *arg, int *ret)
         }
     }
     return false;
+}
+
+long sysconf(int name)
+{
+    static long (*next)(int name);
+
+    if (name == _SC_NPROCESSORS_ONLN && getenv("FAKE_KVM_ONLINE")) {
+        return env_number("FAKE_KVM_ONLINE");
+    }
+    if (!next) {
+        next = (long (*)(int))dlsym(RTLD_NEXT, "sysconf");
+    }
+    return next(name);
 }
 
 int ioctl(int fd, unsigned long request, ...)

@@ -40,6 +40,7 @@ void hpkvm_use_kernel(const HpkvmKernel *kernel)
     set_or_unset("FAKE_KVM_BUS", kernel ? kernel->bus : NULL);
     set_or_unset("FAKE_KVM_REFUSE", kernel ? kernel->refuse : NULL);
     set_or_unset("FAKE_KVM_UNTIL", kernel ? kernel->until : NULL);
+    set_or_unset("FAKE_KVM_ONLINE", kernel ? kernel->online : NULL);
     set_or_unset("FAKE_KVM_LACKS", kernel ? kernel->lacks : NULL);
     if (kernel) {
         unlink(hpkvm_files.log);

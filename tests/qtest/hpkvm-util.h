@@ -23,6 +23,7 @@ typedef struct HpkvmKernel {
     const char *bus;                /* "1": VMs may have another rate */
     const char *refuse;             /* "cpu reason irq culprit" */
     const char *until;              /* a file that ends it */
+    const char *online;             /* CPUs of the host */
     const char *lacks;              /* what makes the host unsuitable */
 } HpkvmKernel;
 
