@@ -8,7 +8,7 @@
  *   Fast      HPKVM_SEND_IPI: another vCPU's, without C
  *   Bus       what is between two local APICs
  *   Vcpu      hpkvm_promote(), kvm_hpkvm_enter(), hpkvm_flush_pending(), the
- *             guest, __kvm_hpkvm_demote(), hpkvm_stop_senders(),
+ *             guest, __kvm_hpkvm_demote(), hpkvm_stop_senders(), hpkvm_await_arrivals(),
  *             hpkvm_take_snapshot(), dedicated_cpu_release(); and
  *             dedicated_capture(), which may come whenever the host's gate is
  *             ajar

@@ -399,9 +399,6 @@ static void hpkvm_promote(struct kvm_vcpu *vcpu)
 static void hpkvm_take_snapshot(struct kvm_vcpu *vcpu,
 				struct hpkvm_snapshot *snap)
 {
-	struct kvm_vcpu_hpkvm *h = &vcpu->arch.hpkvm;
-
-	snap->timer = h->timer_direct;
 	if (snap->timer)
 		hpkvm_timer_stop(vcpu, snap);
 	dedicated_cpu_drain(snap->irr, snap->isr);
@@ -443,12 +440,13 @@ static void hpkvm_restore_virtual_apic(struct kvm_vcpu *vcpu,
  * hpkvm_stop_senders - leave passthrough, for those who send to the core
  * @vcpu: a vCPU in passthrough, not running
  *
- * When it returns, all that was sent has arrived, and no more will be.
+ * When it returns, no more will be sent.  What was sent is on its way.
+ *
+ * Return: the TSC, for hpkvm_await_arrivals().
  */
-void hpkvm_stop_senders(struct kvm_vcpu *vcpu)
+u64 hpkvm_stop_senders(struct kvm_vcpu *vcpu)
 {
 	struct kvm_vcpu_hpkvm *h = &vcpu->arch.hpkvm;
-	u64 start;
 
 	WRITE_ONCE(h->passthrough, false);
 	kvm_hpkvm_irq_demote(vcpu);
@@ -457,9 +455,18 @@ void hpkvm_stop_senders(struct kvm_vcpu *vcpu)
 	smp_mb();
 	while (atomic_read_acquire(&h->senders))
 		cpu_relax();
-	/* In x2APIC mode no local APIC says when it has delivered. */
-	start = rdtsc();
-	while (rdtsc() - start < (u64)tsc_khz * HPKVM_FLIGHT_US / 1000)
+	return rdtsc_ordered();
+}
+
+/**
+ * hpkvm_await_arrivals - what was sent to a core has arrived
+ * @stopped: what hpkvm_stop_senders() returned
+ *
+ * In x2APIC mode no local APIC says when it has delivered.
+ */
+void hpkvm_await_arrivals(u64 stopped)
+{
+	while (rdtsc() - stopped < (u64)tsc_khz * HPKVM_FLIGHT_US / 1000)
 		cpu_relax();
 }
 
@@ -474,21 +481,25 @@ void hpkvm_stop_senders(struct kvm_vcpu *vcpu)
 void __kvm_hpkvm_demote(struct kvm_vcpu *vcpu, u32 reason)
 {
 	struct kvm_vcpu_hpkvm *h = &vcpu->arch.hpkvm;
-	struct hpkvm_snapshot snap = {};
+	struct hpkvm_snapshot snap = { .timer = h->timer_direct };
 	struct hpkvm_snapshot_call call = { .vcpu = vcpu, .snap = &snap };
+	u64 stopped;
 
 	if (reason == KVM_HPKVM_REASON_NESTED)
 		h->nested = true;
 	WRITE_ONCE(h->reason, reason);
-	hpkvm_stop_senders(vcpu);
+	stopped = hpkvm_stop_senders(vcpu);
 
-	smp_call_function_single(h->cpu, hpkvm_call_snapshot, &call, 1);
+	/* For the next entry: the guest does not run meanwhile. */
 	h->timer_direct = false;
 	h->timer_why = KVM_HPKVM_TIMER_REASON_NOT_PASSTHROUGH;
 	hpkvm_open_all(vcpu, false);
 	if (h->hlt_trapped)
 		hpkvm_ops->trap_hlt(vcpu, false);
 	hpkvm_ops->set_passthrough(vcpu, false);
+
+	hpkvm_await_arrivals(stopped);
+	smp_call_function_single(h->cpu, hpkvm_call_snapshot, &call, 1);
 	hpkvm_restore_virtual_apic(vcpu, &snap);
 	bitmap_zero(h->eoi_vectors, 256);
 	kvm_hpkvm_irq_forwarded(vcpu, snap.irr);

@@ -24,7 +24,7 @@
 
 /* The physical local APIC as it was found by a demotion. */
 struct hpkvm_snapshot {
-	bool timer;		/* the fields up to @tdcr are valid */
+	bool timer;		/* in: the timer is the guest's; up to @tdcr */
 	u64 deadline;		/* guest's TSC, 0 if not armed or fired */
 	u32 tmict;
 	u32 tmcct;
@@ -63,7 +63,8 @@ static inline bool hpkvm_tsc_is_scaled(struct kvm_vcpu *vcpu)
 /* hpkvm.c */
 int hpkvm_host_unsuitable(struct dedicated_refusal *why);
 bool hpkvm_needs_emulation(struct kvm_vcpu *vcpu);
-void hpkvm_stop_senders(struct kvm_vcpu *vcpu);
+u64 hpkvm_stop_senders(struct kvm_vcpu *vcpu);
+void hpkvm_await_arrivals(u64 stopped);
 
 /* hpkvm_lease.c */
 int hpkvm_lease_bind(struct kvm_vcpu *vcpu,

@@ -206,6 +206,6 @@ void kvm_hpkvm_vcpu_destroy(struct kvm_vcpu *vcpu)
 	if (h->cpu < 0)
 		return;
 	if (h->passthrough)
-		hpkvm_stop_senders(vcpu);
+		hpkvm_await_arrivals(hpkvm_stop_senders(vcpu));
 	hpkvm_lease_end(vcpu);
 }
