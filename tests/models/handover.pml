@@ -8,10 +8,10 @@
  *   Fast      HPKVM_SEND_IPI: another vCPU's, without C
  *   Bus       what is between two local APICs
  *   Vcpu      hpkvm_promote(), kvm_hpkvm_enter(), hpkvm_flush_pending(), the
- *             guest, __kvm_hpkvm_demote(), hpkvm_stop_senders(), hpkvm_await_arrivals(),
- *             hpkvm_take_snapshot(), dedicated_cpu_release(); and
- *             dedicated_capture(), which may come whenever the host's gate is
- *             ajar
+ *             guest, __kvm_hpkvm_demote(), hpkvm_stop_senders(),
+ *             hpkvm_await_arrivals(), hpkvm_take_snapshot(),
+ *             dedicated_cpu_release(); and dedicated_capture(), which may come
+ *             whenever the host's gate is ajar
  *
  * Interrupts of one vector merge, as in any IRR: what may not be lost is that
  * the guest's handler runs after the sender wrote what it is to see.
