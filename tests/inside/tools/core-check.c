@@ -202,7 +202,8 @@ static void check_calls(void)
 	got = interrupts("CAL") - before;
 	report("calls", done == BARRIERS && took < LATE_MSEC * 10, took,
 	       "ms for 100 calls");
-	report("call-interrupts", got >= BARRIERS / 2, got, "CAL");
+	/* Those that find the spinner running: others may share the CPU. */
+	report("call-interrupts", got >= BARRIERS / 4, got, "CAL");
 }
 
 static int there[2], back[2];
