@@ -201,7 +201,7 @@ int kvm_hpkvm_get_attr(u64 attr, u64 *val)
 		*val = dedicated_timer_ns();
 		return 0;
 	case KVM_X86_HPKVM_DEADLINE:
-		*val = boot_cpu_has(X86_FEATURE_TSC_DEADLINE_TIMER);
+		*val = hpkvm_timer_host_has_deadline();
 		return 0;
 	default:
 		return -ENXIO;

@@ -72,6 +72,7 @@ int hpkvm_lease_bind(struct kvm_vcpu *vcpu,
 int hpkvm_lease_unbind(struct kvm_vcpu *vcpu);
 
 /* hpkvm_timer.c */
+bool hpkvm_timer_host_has_deadline(void);
 u32 hpkvm_timer_why_emulated(struct kvm_vcpu *vcpu);
 u32 hpkvm_timer_why_intercepted(struct kvm_vcpu *vcpu);
 void hpkvm_timer_write_lvtt(struct kvm_vcpu *vcpu);

@@ -94,8 +94,14 @@ static u64 hpkvm_timer_left(struct kvm_vcpu *vcpu, u64 deadline, u64 now)
 	return deadline - guest_now;
 }
 
-/* AMD's processors have none: there the core's timer counts it down. */
-static bool hpkvm_timer_host_has_deadline(void)
+/**
+ * hpkvm_timer_host_has_deadline - do this host's timers have TSC-deadline mode?
+ *
+ * AMD's have not: there the core's timer counts down to the guest's deadline.
+ *
+ * Return: true if they have.
+ */
+bool hpkvm_timer_host_has_deadline(void)
 {
 	return boot_cpu_has(X86_FEATURE_TSC_DEADLINE_TIMER);
 }
@@ -428,17 +434,18 @@ static void hpkvm_timer_stop_deadline(struct kvm_vcpu *vcpu,
 static void hpkvm_timer_stop_count(struct kvm_vcpu *vcpu,
 				   struct hpkvm_snapshot *snap)
 {
-	u64 near = hpkvm_timer_near(), start = rdtsc(), read_at, counted;
 	unsigned int shift, cpu = vcpu->arch.hpkvm.cpu;
+	u64 near = hpkvm_timer_near(), start = rdtsc();
+	u64 near_counts, read_at, counted;
 
 	snap->tmict = native_apic_msr_read(APIC_TMICT);
 	snap->tdcr = native_apic_msr_read(APIC_TDCR);
 	shift = hpkvm_timer_shift(snap->tdcr);
+	near_counts = dedicated_cpu_timer_counts(cpu, near) >> shift;
 	do {
 		read_at = rdtsc();
 		snap->tmcct = native_apic_msr_read(APIC_TMCCT);
-	} while (snap->tmcct &&
-		 snap->tmcct < dedicated_cpu_timer_counts(cpu, near) >> shift &&
+	} while (snap->tmcct && snap->tmcct < near_counts &&
 		 rdtsc() < start + 2 * near);
 	/* An NMI can take longer than that.  What is counted is rounded up. */
 	counted = dedicated_cpu_timer_counts(cpu, rdtsc() - read_at) >> shift;

@@ -368,6 +368,12 @@ static void dedicated_measure_timer_rate(void)
 		rate->counts = first.count - last.count;
 }
 
+/* Two rates are one if they are as close as 0.4 %. */
+static bool dedicated_nearly(s64 have, s64 want)
+{
+	return abs(have - want) <= want / 256;
+}
+
 /**
  * dedicated_cpu_timer_rate_ok - does the CPU's timer count at this rate?
  * @cpu: a CPU that is or was leased
@@ -378,11 +384,10 @@ static void dedicated_measure_timer_rate(void)
 bool dedicated_cpu_timer_rate_ok(unsigned int cpu, u32 ns_per_count)
 {
 	const struct dedicated_timer_rate *rate = &per_cpu(timer_rate, cpu);
-	s64 want = (s64)ns_per_count * rate->counts;
 
 	return rate->counts &&
-	       abs((s64)div64_u64(rate->tsc * USEC_PER_SEC, tsc_khz) - want) <=
-	       want / 256;
+	       dedicated_nearly(div64_u64(rate->tsc * USEC_PER_SEC, tsc_khz),
+				(s64)ns_per_count * rate->counts);
 }
 EXPORT_SYMBOL_GPL(dedicated_cpu_timer_rate_ok);
 
@@ -422,8 +427,7 @@ u32 dedicated_timer_ns(void)
 	if (!rate)
 		return 0;
 	ns = DIV64_U64_ROUND_CLOSEST(NSEC_PER_SEC, rate);
-	return abs((s64)(ns * rate) - (s64)NSEC_PER_SEC) <= NSEC_PER_SEC / 256 ?
-	       ns : 0;
+	return dedicated_nearly(ns * rate, NSEC_PER_SEC) ? ns : 0;
 }
 EXPORT_SYMBOL_GPL(dedicated_timer_ns);
 

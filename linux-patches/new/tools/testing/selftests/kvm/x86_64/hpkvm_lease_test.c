@@ -170,6 +170,21 @@ static uint64_t run_to_ucall(struct kvm_vcpu *vcpu)
 	return uc.cmd;
 }
 
+/* One self-IPI for each KVM_RUN. */
+static void load_self_ipi_loop(struct kvm_vcpu *vcpu)
+{
+	vcpu_arch_set_entry_point(vcpu, guest_self_ipi_loop);
+	vm_install_exception_handler(vcpu->vm, SELF_VECTOR, guest_irq_handler);
+}
+
+/* The same on a core, with the first of them done. */
+static void bind_self_ipi_loop(struct kvm_vcpu *vcpu, uint32_t core)
+{
+	load_self_ipi_loop(vcpu);
+	TEST_ASSERT(!hpkvm_bind(vcpu, core, NULL), "Can't bind");
+	TEST_ASSERT_EQ(run_to_ucall(vcpu), UCALL_SYNC);
+}
+
 /* Wait for a state: a change shows at the vCPU's next exit or entry. */
 static bool state_is(struct kvm_vcpu *vcpu, uint32_t mode, uint32_t reason)
 {
@@ -374,8 +389,7 @@ TEST_F(lease, stale_vector_is_drained)
 	struct kvm_lapic_state lapic;
 	uint32_t irr;
 
-	vcpu_arch_set_entry_point(self->vcpu, guest_self_ipi_loop);
-	vm_install_exception_handler(self->vm, SELF_VECTOR, guest_irq_handler);
+	load_self_ipi_loop(self->vcpu);
 	hpkvm_write_msr(self->core, APIC_BASE_MSR + (APIC_SELF_IPI >> 4),
 			STALE_VECTOR);
 	ASSERT_EQ(BIT(STALE_VECTOR), hpkvm_stale_vectors(self->core));
@@ -422,11 +436,7 @@ TEST_F(lease, local_vectors)
 /* Whoever moves the thread away gets a guest that still works. */
 TEST_F(lease, thread_moved_away)
 {
-	vcpu_arch_set_entry_point(self->vcpu, guest_self_ipi_loop);
-	vm_install_exception_handler(self->vm, SELF_VECTOR, guest_irq_handler);
-
-	ASSERT_EQ(0, hpkvm_bind(self->vcpu, self->core, NULL));
-	EXPECT_EQ(UCALL_SYNC, run_to_ucall(self->vcpu));
+	bind_self_ipi_loop(self->vcpu, self->core);
 	EXPECT_TRUE(state_is(self->vcpu, KVM_HPKVM_MODE_PASSTHROUGH,
 			     KVM_HPKVM_REASON_NONE));
 
@@ -447,10 +457,7 @@ TEST_F(lease, offline_attempt_is_harmless)
 {
 	cpu_set_t set;
 
-	vcpu_arch_set_entry_point(self->vcpu, guest_self_ipi_loop);
-	vm_install_exception_handler(self->vm, SELF_VECTOR, guest_irq_handler);
-	ASSERT_EQ(0, hpkvm_bind(self->vcpu, self->core, NULL));
-	EXPECT_EQ(UCALL_SYNC, run_to_ucall(self->vcpu));
+	bind_self_ipi_loop(self->vcpu, self->core);
 
 	EXPECT_FALSE(hpkvm_set_online(self->core, false));
 	ASSERT_EQ(0, sched_getaffinity(0, sizeof(set), &set));
@@ -482,8 +489,7 @@ TEST_F_TIMEOUT(lease, user_access_demotes, 60 * PATIENCE)
 	char buffer[4096] = {};
 	int i, set;
 
-	vcpu_arch_set_entry_point(self->vcpu, guest_self_ipi_loop);
-	vm_install_exception_handler(self->vm, SELF_VECTOR, guest_irq_handler);
+	load_self_ipi_loop(self->vcpu);
 	ASSERT_EQ(0, hpkvm_bind(self->vcpu, self->core, NULL));
 
 	for (i = 0; i < ARRAY_SIZE(user_accesses); i++) {
@@ -646,10 +652,7 @@ TEST_F_TIMEOUT(lease, sregs_interrupt_in_passthrough, 60 * PATIENCE)
 	struct kvm_sregs sregs;
 	__u64 *word = &sregs.interrupt_bitmap[SELF_VECTOR / 64];
 
-	vcpu_arch_set_entry_point(self->vcpu, guest_self_ipi_loop);
-	vm_install_exception_handler(self->vm, SELF_VECTOR, guest_irq_handler);
-	ASSERT_EQ(0, hpkvm_bind(self->vcpu, self->core, NULL));
-	ASSERT_EQ(UCALL_SYNC, run_to_ucall(self->vcpu));
+	bind_self_ipi_loop(self->vcpu, self->core);
 
 	vcpu_sregs_get(self->vcpu, &sregs);
 	EXPECT_EQ(0, *word);
@@ -709,10 +712,7 @@ TEST_F_TIMEOUT(lease, debugger_leaves, 60 * PATIENCE)
 {
 	struct kvm_guest_debug debug = { .control = KVM_GUESTDBG_ENABLE };
 
-	vcpu_arch_set_entry_point(self->vcpu, guest_self_ipi_loop);
-	vm_install_exception_handler(self->vm, SELF_VECTOR, guest_irq_handler);
-	ASSERT_EQ(0, hpkvm_bind(self->vcpu, self->core, NULL));
-	EXPECT_EQ(UCALL_SYNC, run_to_ucall(self->vcpu));
+	bind_self_ipi_loop(self->vcpu, self->core);
 	EXPECT_TRUE(state_is(self->vcpu, KVM_HPKVM_MODE_PASSTHROUGH,
 			     KVM_HPKVM_REASON_NONE));
 
@@ -735,11 +735,7 @@ TEST_F_TIMEOUT(lease, binary_statistics, 60 * PATIENCE)
 	struct kvm_hpkvm_state state;
 	struct kvm_lapic_state lapic;
 
-	vcpu_arch_set_entry_point(self->vcpu, guest_self_ipi_loop);
-	vm_install_exception_handler(self->vm, SELF_VECTOR, guest_irq_handler);
-
-	ASSERT_EQ(0, hpkvm_bind(self->vcpu, self->core, NULL));
-	EXPECT_EQ(UCALL_SYNC, run_to_ucall(self->vcpu));
+	bind_self_ipi_loop(self->vcpu, self->core);
 	vcpu_ioctl(self->vcpu, KVM_GET_LAPIC, &lapic);
 	EXPECT_EQ(UCALL_SYNC, run_to_ucall(self->vcpu));
 
@@ -767,10 +763,7 @@ TEST_F_TIMEOUT(lease, vm_closed_while_bound, 60 * PATIENCE)
 	cpu_set_t before, after;
 
 	ASSERT_EQ(0, sched_getaffinity(0, sizeof(before), &before));
-	vcpu_arch_set_entry_point(self->vcpu, guest_self_ipi_loop);
-	vm_install_exception_handler(self->vm, SELF_VECTOR, guest_irq_handler);
-	ASSERT_EQ(0, hpkvm_bind(self->vcpu, self->core, NULL));
-	EXPECT_EQ(UCALL_SYNC, run_to_ucall(self->vcpu));
+	bind_self_ipi_loop(self->vcpu, self->core);
 
 	kvm_vm_free(self->vm);
 	self->vm = NULL;
@@ -844,10 +837,7 @@ TEST_F_TIMEOUT(lease, core_works_after_unbind, 120 * PATIENCE)
 {
 	EXPECT_STREQ("works", hpkvm_check_core(self->core));
 
-	vcpu_arch_set_entry_point(self->vcpu, guest_self_ipi_loop);
-	vm_install_exception_handler(self->vm, SELF_VECTOR, guest_irq_handler);
-	ASSERT_EQ(0, hpkvm_bind(self->vcpu, self->core, NULL));
-	EXPECT_EQ(UCALL_SYNC, run_to_ucall(self->vcpu));
+	bind_self_ipi_loop(self->vcpu, self->core);
 	ASSERT_EQ(0, hpkvm_unbind(self->vcpu));
 
 	EXPECT_STREQ("works", hpkvm_check_core(self->core));
@@ -862,8 +852,7 @@ TEST_F_TIMEOUT(lease, bind_a_thousand_times, 600 * PATIENCE)
 	int cycles = hpkvm_setting("HPKVM_CYCLES", NR_CYCLES);
 	int i;
 
-	vcpu_arch_set_entry_point(self->vcpu, guest_self_ipi_loop);
-	vm_install_exception_handler(self->vm, SELF_VECTOR, guest_irq_handler);
+	load_self_ipi_loop(self->vcpu);
 	for (i = 1; i <= cycles; i++) {
 		ASSERT_EQ(0, hpkvm_bind(self->vcpu, self->core, NULL)) {
 			TH_LOG("in cycle %d", i);
@@ -906,8 +895,7 @@ TEST_F_TIMEOUT(lease, thread_moved_while_binding, 300 * PATIENCE)
 	int i, binds = hpkvm_count(NR_MOVED_BINDS);
 
 	ASSERT_EQ(0, sched_getaffinity(0, sizeof(before), &before));
-	vcpu_arch_set_entry_point(self->vcpu, guest_self_ipi_loop);
-	vm_install_exception_handler(self->vm, SELF_VECTOR, guest_irq_handler);
+	load_self_ipi_loop(self->vcpu);
 	ASSERT_EQ(0, pthread_create(&m.thread, NULL, move_victim, &m));
 	for (i = 0; i < binds; i++) {
 		EXPECT_EQ(0, hpkvm_bind(self->vcpu, self->core, NULL));
@@ -1026,8 +1014,7 @@ TEST_F_TIMEOUT(lease, wake_up_the_idle_core, 600 * PATIENCE)
 	char c = 0;
 	int i, pause;
 
-	vcpu_arch_set_entry_point(self->vcpu, guest_self_ipi_loop);
-	vm_install_exception_handler(self->vm, SELF_VECTOR, guest_irq_handler);
+	load_self_ipi_loop(self->vcpu);
 	ASSERT_EQ(0, pipe(w.wake_up));
 	ASSERT_EQ(0, pthread_create(&w.thread, NULL, wait_for_bytes, &w));
 

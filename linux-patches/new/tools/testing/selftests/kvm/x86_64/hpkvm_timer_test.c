@@ -194,19 +194,6 @@ static void guest_divides(void)
 
 /* ---- The host ---- */
 
-static bool cpu_has(const char *flag)
-{
-	char line[4096];
-	bool found = false;
-	FILE *f = fopen("/proc/cpuinfo", "r");
-
-	TEST_ASSERT(f, "No /proc/cpuinfo");
-	while (!found && fgets(line, sizeof(line), f))
-		found = !strncmp(line, "flags", 5) && strstr(line, flag);
-	fclose(f);
-	return found;
-}
-
 FIXTURE_SETUP(timer)
 {
 	struct machine *m = &self->m;
@@ -266,6 +253,16 @@ static bool timer_is(struct kvm_vcpu *vcpu, uint32_t timer, uint32_t reason)
 	return false;
 }
 
+/* What a deadline in reach costs on this host. */
+static bool deadline_is_the_core_s(struct machine *m)
+{
+	return m->host_deadline ?
+	       timer_is(m->vcpu, KVM_HPKVM_TIMER_DIRECT,
+			KVM_HPKVM_TIMER_REASON_NONE) :
+	       timer_is(m->vcpu, KVM_HPKVM_TIMER_INTERCEPTED,
+			KVM_HPKVM_TIMER_REASON_NO_DEADLINE);
+}
+
 /* Exits for each timer, in percent; the host may have had something to do. */
 static uint64_t exits_per_timer(struct machine *m)
 {
@@ -283,7 +280,8 @@ TEST_F(timer, attributes)
 	struct machine *m = &self->m;
 	uint64_t value;
 
-	EXPECT_EQ(cpu_has(" tsc_deadline_timer"), m->host_deadline);
+	EXPECT_EQ(this_cpu_has(X86_FEATURE_TSC_DEADLINE_TIMER),
+		  m->host_deadline);
 	EXPECT_EQ(ENXIO, hpkvm_get_attr(KVM_X86_HPKVM_DEADLINE + 1, &value));
 	EXPECT_EQ(ENXIO, hpkvm_get_attr(~0ull, &value));
 }
@@ -323,43 +321,30 @@ TEST_F(timer, deadline)
 	struct machine *m = &self->m;
 
 	make_vm(m, 1, guest_deadlines);
-	if (m->host_deadline) {
-		EXPECT_GT(50, exits_per_timer(m));
-		EXPECT_TRUE(timer_is(m->vcpu, KVM_HPKVM_TIMER_DIRECT,
-				     KVM_HPKVM_TIMER_REASON_NONE));
-	} else {
-		/* One to arm it, none to take it. */
-		EXPECT_GT(150, exits_per_timer(m));
-		EXPECT_TRUE(timer_is(m->vcpu, KVM_HPKVM_TIMER_INTERCEPTED,
-				     KVM_HPKVM_TIMER_REASON_NO_DEADLINE));
-	}
+	/* Without the mode one to arm it, and none to take it. */
+	EXPECT_GT(m->host_deadline ? 50 : 150, exits_per_timer(m));
+	EXPECT_TRUE(deadline_is_the_core_s(m));
 }
 
 TEST_F(timer, deadline_reads_back)
 {
 	struct machine *m = &self->m;
-	bool direct = m->host_deadline;
 	struct kvm_lapic_state lapic;
 
 	make_vm(m, 1, guest_reads_back);
 	run_to(m->vcpu, 0);
-	EXPECT_TRUE(timer_is(m->vcpu, direct ? KVM_HPKVM_TIMER_DIRECT :
-						  KVM_HPKVM_TIMER_INTERCEPTED,
-			     direct ? KVM_HPKVM_TIMER_REASON_NONE :
-				      KVM_HPKVM_TIMER_REASON_NO_DEADLINE));
+	EXPECT_TRUE(deadline_is_the_core_s(m));
 	/* To KVM's timer and back. */
 	vcpu_ioctl(m->vcpu, KVM_GET_LAPIC, &lapic);
 	run_to(m->vcpu, 1);
 	run_to(m->vcpu, 2);
-	EXPECT_TRUE(timer_is(m->vcpu, direct ? KVM_HPKVM_TIMER_DIRECT :
-						  KVM_HPKVM_TIMER_EMULATED,
-			     direct ? KVM_HPKVM_TIMER_REASON_NONE :
-				      KVM_HPKVM_TIMER_REASON_FAR));
+	if (m->host_deadline)
+		EXPECT_TRUE(deadline_is_the_core_s(m));
+	else
+		EXPECT_TRUE(timer_is(m->vcpu, KVM_HPKVM_TIMER_EMULATED,
+				     KVM_HPKVM_TIMER_REASON_FAR));
 	run_to(m->vcpu, 3);
-	EXPECT_TRUE(timer_is(m->vcpu, direct ? KVM_HPKVM_TIMER_DIRECT :
-						  KVM_HPKVM_TIMER_INTERCEPTED,
-			     direct ? KVM_HPKVM_TIMER_REASON_NONE :
-				      KVM_HPKVM_TIMER_REASON_NO_DEADLINE));
+	EXPECT_TRUE(deadline_is_the_core_s(m));
 }
 
 TEST_F(timer, deadline_follows_the_tsc)
