@@ -178,6 +178,7 @@ static void check_tick(void)
 static void check_calls(void)
 {
 	long before = interrupts("CAL"), took = 0, got;
+	const struct sched_param first = { .sched_priority = 1 };
 	atomic_ulong count = 0;
 	struct timespec start;
 	pthread_t thread;
@@ -188,6 +189,9 @@ static void check_calls(void)
 	thread = start_there(spin, &count);
 	while (!atomic_load(&count))
 		sched_yield();
+	/* Only a thread that runs is called: nobody is to take turns with it. */
+	if (pthread_setschedparam(thread, SCHED_FIFO, &first))
+		printf("core-check: the spinner shares its time\n");
 	while (done < BARRIERS) {
 		clock_gettime(CLOCK_MONOTONIC, &start);
 		if (syscall(SYS_membarrier, MEMBARRIER_CMD_PRIVATE_EXPEDITED, 0,
@@ -202,8 +206,7 @@ static void check_calls(void)
 	got = interrupts("CAL") - before;
 	report("calls", done == BARRIERS && took < LATE_MSEC * 10, took,
 	       "ms for 100 calls");
-	/* Those that find the spinner running: others may share the CPU. */
-	report("call-interrupts", got >= BARRIERS / 4, got, "CAL");
+	report("call-interrupts", got >= BARRIERS / 2, got, "CAL");
 }
 
 static int there[2], back[2];
