@@ -98,17 +98,23 @@ torture_disturb() {
 	_storm=$!
 }
 
-# torture_disturb_well NAME ACCEL DEDICATED ARGUMENTS CORES [KIND...]: a guest
-# that goes on until the host has done each kind once, or all that it can.
+# torture_disturb_well NAME ACCEL DEDICATED ARGUMENTS CORES [KIND...]: all of a
+# guest's life, with torture_end_disturbed at its end.
 torture_disturb_well() {
 	_well=$1 _cores=$5
 	torture_begin "$1" "$2" "$3" "$4" until_told=1
 	shift 5
 	torture_disturb "$_well" "$_cores" "$@"
-	ok "$_well: the host has done all that it can" \
+	torture_end_disturbed "$_well"
+}
+
+# torture_end_disturbed NAME: a guest with until_told=1 goes on until the host
+# has done each kind once, or all that it can, and then comes to its verdict.
+torture_end_disturbed() {
+	ok "$1: the host has done all that it can" \
 		within 600 grep -qsx each /tmp/storm
-	torture_tell "$_well"
-	torture_end "$_well"
+	torture_tell "$1"
+	torture_end "$1"
 }
 
 # torture_disturbed NAME KIND...: the host did all of these, and sent none of
