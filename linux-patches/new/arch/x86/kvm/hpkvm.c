@@ -466,7 +466,10 @@ u64 hpkvm_stop_senders(struct kvm_vcpu *vcpu)
  */
 void hpkvm_await_arrivals(u64 stopped)
 {
-	while (rdtsc() - stopped < (u64)tsc_khz * HPKVM_FLIGHT_US / 1000)
+	s64 flight = (u64)tsc_khz * HPKVM_FLIGHT_US / 1000;
+
+	/* Signed: this may be another CPU by now, whose TSC is a little behind. */
+	while ((s64)(rdtsc_ordered() - stopped) < flight)
 		cpu_relax();
 }
 

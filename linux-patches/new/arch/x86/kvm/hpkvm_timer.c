@@ -27,6 +27,11 @@
 #define HPKVM_TIMER_NEAR_US	20
 /* Counts with the divider at 1 that are possible with that at 128. */
 #define HPKVM_TIMER_MAX		((U32_MAX - 2ull) << 7)
+/*
+ * So many are KVM's.  Well below what a count is cut to, or time that passes
+ * could make one that was cut look whole.
+ */
+#define HPKVM_TIMER_FAR		(HPKVM_TIMER_MAX / 2)
 /* A periodic timer that is moved to the core may come so much late. */
 #define HPKVM_PERIOD_LATE_NS	NSEC_PER_MSEC
 
@@ -116,7 +121,7 @@ static u32 hpkvm_timer_why_not_counted(struct kvm_vcpu *vcpu)
 
 	if (dedicated_cpu_timer_counts(h->cpu, 0) == U64_MAX)
 		return KVM_HPKVM_TIMER_REASON_RATE;
-	if (dedicated_cpu_timer_counts(h->cpu, left) > HPKVM_TIMER_MAX)
+	if (dedicated_cpu_timer_counts(h->cpu, left) > HPKVM_TIMER_FAR)
 		return KVM_HPKVM_TIMER_REASON_FAR;
 	return KVM_HPKVM_TIMER_REASON_NONE;
 }
@@ -258,11 +263,10 @@ static void hpkvm_timer_count_down(struct kvm_vcpu *vcpu, u64 deadline)
 	native_apic_msr_write(APIC_TMICT, 0);
 	if (!deadline)
 		return;
-	if (counts > HPKVM_TIMER_MAX) {
-		counts = HPKVM_TIMER_MAX;
-		/* No way back into the guest but by hpkvm_refresh_timer(). */
+	/* No way back into the guest but by hpkvm_refresh_timer(). */
+	if (counts > HPKVM_TIMER_FAR)
 		kvm_make_request(KVM_REQ_EVENT, vcpu);
-	}
+	counts = min(counts, HPKVM_TIMER_MAX);
 	/* Rounded up, and one more: the divider does not begin anew. */
 	while ((counts >> shift) + 2 > U32_MAX)
 		shift++;
@@ -314,21 +318,6 @@ u64 hpkvm_timer_read_deadline(struct kvm_vcpu *vcpu)
 }
 
 /**
- * hpkvm_timer_follow_tsc - the guest may have set its TSC
- * @vcpu: the vCPU, on its core, with its timer in TSC-deadline mode
- *
- * What it has armed is as far away as the new TSC says.
- */
-void hpkvm_timer_follow_tsc(struct kvm_vcpu *vcpu)
-{
-	u64 deadline = hpkvm_timer_read_deadline(vcpu);
-
-	vcpu->arch.hpkvm.tsc_offset = vcpu->arch.l1_tsc_offset;
-	if (deadline)
-		hpkvm_timer_write_deadline(vcpu, deadline);
-}
-
-/**
  * hpkvm_timer_switch_mode - the guest went to TSC-deadline mode, or left it
  * @vcpu: the vCPU, on its core, with KVM's LVTT in the new mode
  *
@@ -377,6 +366,7 @@ static bool hpkvm_timer_stop_virtual(struct kvm_vcpu *vcpu)
 struct hpkvm_timer_start_call {
 	struct kvm_vcpu *vcpu;
 	bool counting;
+	u64 count;		/* if not in TSC-deadline mode */
 };
 
 /* On the core, interrupts disabled. */
@@ -385,28 +375,31 @@ static void hpkvm_timer_start_physical(void *arg)
 	struct hpkvm_timer_start_call *call = arg;
 	struct kvm_vcpu *vcpu = call->vcpu;
 	struct kvm_lapic *apic = vcpu->arch.apic;
-	bool counting = call->counting;
-	u64 count = 0;
 
 	hpkvm_timer_write_lvtt(vcpu);
 	if (!vcpu->arch.hpkvm.timer_direct)
 		return;
 	if (hpkvm_deadline_mode(vcpu)) {
-		hpkvm_timer_write_deadline(vcpu, counting ?
+		hpkvm_timer_write_deadline(vcpu, call->counting ?
 					   apic->lapic_timer.tscdeadline : 0);
 		return;
 	}
 
-	if (counting && hpkvm_timer_is_periodic(vcpu)) {
-		/* Hardware restarts the period: this tick may come later. */
-		count = kvm_lapic_get_reg(apic, APIC_TMICT);
-	} else if (counting) {
-		kvm_x2apic_msr_read(vcpu, X2APIC_MSR(APIC_TMCCT), &count);
-		count = max(count, 1ull);
-	}
 	native_apic_msr_write(APIC_TDCR, kvm_lapic_get_reg(apic, APIC_TDCR) &
 					 TDCR_BITS);
-	native_apic_msr_write(APIC_TMICT, count);
+	native_apic_msr_write(APIC_TMICT, call->count);
+}
+
+/* What is left of KVM's count, as long as KVM is who knows. */
+static u64 hpkvm_timer_virtual_count(struct kvm_vcpu *vcpu)
+{
+	u64 count;
+
+	/* Hardware restarts the period: this tick may come later. */
+	if (hpkvm_timer_is_periodic(vcpu))
+		return kvm_lapic_get_reg(vcpu->arch.apic, APIC_TMICT);
+	kvm_x2apic_msr_read(vcpu, X2APIC_MSR(APIC_TMCCT), &count);
+	return max(count, 1ull);
 }
 
 /* A timer this close to expiry is waited for: it fires before it is stopped. */
@@ -452,6 +445,10 @@ static void hpkvm_timer_stop_count(struct kvm_vcpu *vcpu,
 	if (counted - counted / 64 > snap->tmcct)
 		snap->tmcct = 0;
 	native_apic_msr_write(APIC_TMICT, 0);
+	/* A period that is over is followed by another. */
+	if (!snap->tmcct && hpkvm_lvtt_mode(vcpu->arch.hpkvm.lvtt) ==
+			    APIC_LVT_TIMER_PERIODIC)
+		snap->tmcct = snap->tmict;
 }
 
 /**
@@ -480,6 +477,26 @@ void hpkvm_timer_stop(struct kvm_vcpu *vcpu, struct hpkvm_snapshot *snap)
 	snap->tmict = 0;
 	snap->tmcct = 0;
 	snap->tdcr = kvm_lapic_get_reg(vcpu->arch.apic, APIC_TDCR);
+}
+
+/**
+ * hpkvm_timer_follow_tsc - the guest may have set its TSC
+ * @vcpu: the vCPU, on its core, with its timer in TSC-deadline mode
+ *
+ * What it has armed is as far away as the new TSC says.  What has expired is
+ * forgotten, or a TSC that was set back would have it armed.
+ */
+void hpkvm_timer_follow_tsc(struct kvm_vcpu *vcpu)
+{
+	struct hpkvm_snapshot snap = {};
+	unsigned long flags;
+
+	local_irq_save(flags);
+	hpkvm_timer_stop(vcpu, &snap);
+	vcpu->arch.hpkvm.tsc_offset = vcpu->arch.l1_tsc_offset;
+	hpkvm_timer_write_lvtt(vcpu);
+	hpkvm_timer_write_deadline(vcpu, snap.deadline);
+	local_irq_restore(flags);
 }
 
 /**
@@ -526,12 +543,13 @@ void hpkvm_timer_start(struct kvm_vcpu *vcpu)
 	struct hpkvm_timer_start_call call = { .vcpu = vcpu };
 
 	h->timer_why = hpkvm_timer_why_emulated(vcpu);
-	h->timer_direct = !h->timer_why;
 	h->tsc_offset = vcpu->arch.l1_tsc_offset;
-	if (h->timer_direct) {
+	if (!h->timer_why) {
 		call.counting = hpkvm_timer_stop_virtual(vcpu) &&
 				!hpkvm_fault_drop(vcpu, HPKVM_FAULT_PROMOTE,
 						  hpkvm_timer_vector(vcpu));
+		if (call.counting && !hpkvm_deadline_mode(vcpu))
+			call.count = hpkvm_timer_virtual_count(vcpu);
 	} else {
 		/*
 		 * The vendor's timer goes by the guest's TSC.  If that was set
@@ -540,6 +558,8 @@ void hpkvm_timer_start(struct kvm_vcpu *vcpu)
 		 */
 		kvm_lapic_switch_to_sw_timer(vcpu);
 	}
+	/* From here on TMCCT is the core's. */
+	h->timer_direct = !h->timer_why;
 
 	/* Somebody may move the thread away meanwhile: the next entry demotes. */
 	smp_call_function_single(h->cpu, hpkvm_timer_start_physical, &call, 1);

@@ -14,6 +14,7 @@
 #define NR_TIMERS	400	/* see hpkvm_count() */
 #define TIMER_US	200
 #define FAR_SECONDS	60	/* at 100 MHz: more than 32 bits hold */
+#define PERIOD_NS	300000000ull
 #define TDCR_DIV_1	0xb
 #define TDCR_DIV_4	0x1
 #define TDCR_DIV_8	0x2
@@ -143,10 +144,34 @@ static void guest_sets_tsc(void)
 	guest_await(1);
 	GUEST_ASSERT(shared.taken_at >= due);
 
+	/* What has expired is not armed again by a TSC that is set back. */
+	wrmsr(MSR_IA32_TSC, due - way);
+	GUEST_ASSERT_EQ(rdmsr(MSR_IA32_TSC_DEADLINE), 0);
+	wrmsr(MSR_IA32_TSC, due - guest_cycles(1000000));
+	GUEST_ASSERT_EQ(rdmsr(MSR_IA32_TSC_DEADLINE), 0);
+	while (rdtsc() < due + guest_cycles(1000000))
+		cpu_relax();
+	guest_await(1);
+
 	/* It is over at once when the TSC leaps beyond. */
 	guest_arm(FAR_SECONDS * 1000000000ull);
 	wrmsr(MSR_IA32_TSC, rdtsc() + guest_cycles(FAR_SECONDS * 1000000000ull));
 	guest_await(2);
+	GUEST_SYNC(1);
+}
+
+/* A period that becomes one-shot goes on to its end, whoever counts it. */
+static void guest_stops_periods(void)
+{
+	uint64_t start, least = guest_cycles(PERIOD_NS) * 99 / 100;
+
+	guest_init(APIC_LVT_TIMER_PERIODIC);
+	start = rdtsc();
+	x2apic_write_reg(APIC_TMICT, PERIOD_NS / shared.bus_ns);
+	GUEST_SYNC(0);
+	x2apic_write_reg(APIC_LVTT, VECTOR);
+	guest_await(1);
+	GUEST_ASSERT(shared.taken_at - start >= least);
 	GUEST_SYNC(1);
 }
 
@@ -357,6 +382,18 @@ TEST_F(timer, deadline_follows_the_tsc)
 			     m->host_deadline ?
 			     KVM_HPKVM_TIMER_REASON_TSC :
 			     KVM_HPKVM_TIMER_REASON_NO_DEADLINE));
+	run_to(m->vcpu, 1);
+}
+
+TEST_F(timer, period_is_the_last)
+{
+	struct machine *m = &self->m;
+	struct kvm_lapic_state lapic;
+
+	make_vm(m, m->host_ns ?: 1, guest_stops_periods);
+	run_to(m->vcpu, 0);
+	/* KVM's timer has it then, until the period is over. */
+	vcpu_ioctl(m->vcpu, KVM_GET_LAPIC, &lapic);
 	run_to(m->vcpu, 1);
 }
 
