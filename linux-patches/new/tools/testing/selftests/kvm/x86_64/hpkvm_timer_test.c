@@ -363,11 +363,9 @@ TEST_F(timer, deadline_reads_back)
 	vcpu_ioctl(m->vcpu, KVM_GET_LAPIC, &lapic);
 	run_to(m->vcpu, 1);
 	run_to(m->vcpu, 2);
-	if (m->host_deadline)
-		EXPECT_TRUE(deadline_is_the_core_s(m));
-	else
-		EXPECT_TRUE(timer_is(m->vcpu, KVM_HPKVM_TIMER_EMULATED,
-				     KVM_HPKVM_TIMER_REASON_FAR));
+	EXPECT_TRUE(m->host_deadline ? deadline_is_the_core_s(m) :
+		    timer_is(m->vcpu, KVM_HPKVM_TIMER_EMULATED,
+			     KVM_HPKVM_TIMER_REASON_FAR));
 	run_to(m->vcpu, 3);
 	EXPECT_TRUE(deadline_is_the_core_s(m));
 }
