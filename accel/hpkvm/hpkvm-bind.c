@@ -228,6 +228,7 @@ static void report(HPKVMState *s)
 
     if (nr_bound) {
         hpkvm_timer_report(s);
+        hpkvm_quota_report(s);
     }
     if (nr_bound == nr) {
         info_report("hpkvm: %u of %u vCPUs own a core:%s", nr_bound, nr,

@@ -122,6 +122,9 @@ void hpkvm_timer_class_init(ObjectClass *oc);
 HpkvmTimerMode hpkvm_timer_mode_from_kernel(uint32_t mode);
 HpkvmTimerReason hpkvm_timer_reason_from_kernel(uint32_t reason);
 
+/* Warn if a control group's limit will stop vCPUs that own a core */
+void hpkvm_quota_report(const HPKVMState *s);
+
 /* Watch for the VM to start; once, after the capability was enabled */
 void hpkvm_bind_init(HPKVMState *s);
 /**

@@ -142,6 +142,36 @@ pins_are_lost_by "the set gets smaller" set_cpus 0,2-3
 pins_are_lost_by "the set gets larger" set_cpus 0-3
 vm_kill set
 
+# A control group that limits CPU time, which the guests' HLT uses up.
+LIMITED=/sys/fs/cgroup/limited
+echo +cpu >/sys/fs/cgroup/cgroup.subtree_control
+mkdir $LIMITED
+start_limited() {	# name, cpu.max
+	echo "$2" >$LIMITED/cpu.max
+	VM_ARGS=-S
+	vm_start "$1" hpkvm,cpus=2-3 forever
+	vm_pid "$1" >$LIMITED/cgroup.procs
+	vm_ask "$1" '{"execute":"cont"}' >/dev/null
+	ok "quota: $1: the guest boots" vm_wait_for "$1" $BOOT 'guest: start'
+	ok "quota: $1: both vCPUs are in passthrough" vm_dedicated "$1" 2
+}
+start_limited starved '160000 100000'
+ok "quota: QEMU says once that it is less than a CPU for each vCPU" \
+	said_once starved 'limited may use 160 % of a CPU, and its 2 vCPUs'
+# What QEMU says is to be done.
+echo max >$LIMITED/cpu.max
+_before=$(sed -n 's/^nr_throttled //p' $LIMITED/cpu.stat)
+sleep 3
+ok "quota: without a limit it is stopped no more" \
+	[ "$(sed -n 's/^nr_throttled //p' $LIMITED/cpu.stat)" -eq "$_before" ]
+ok "quota: before it was" [ "$_before" -gt 0 ]
+vm_kill starved
+start_limited fed '300000 100000'
+ok "quota: nothing is said of one that is enough" \
+	not grep -q 'control group' $VM_DIR/fed/log
+vm_kill fed
+VM_ARGS=
+
 # What a timer costs where the host cannot do for nothing what the guest wants.
 VM_ARGS=
 VM_SMP=1
