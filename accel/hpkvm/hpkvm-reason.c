@@ -78,7 +78,8 @@ static const struct {
     KERNEL(TIMER_RATE, "the guest's timer and the core's run at "
            "different rates"),
     KERNEL(FEATURE_OFF, "direct-interrupts is off"),
-    KERNEL(DEBUG, "the vCPU is being debugged, or in SMM, or uses SynIC"),
+    KERNEL(DEBUG, "the vCPU is being debugged, or in SMM, or has an interrupt "
+           "of SynIC with AutoEOI"),
     KERNEL(USER_ACCESS, "QEMU has just read or written LAPIC state"),
 #undef KERNEL
 };
