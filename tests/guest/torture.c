@@ -38,8 +38,9 @@
  *                  irqs=
  *   msi_off=1      turns a device's MSI off before it gives it a new target
  *   ledger=N       pages, for each CPU, that its main loop writes to (256)
- *   spec_ctrl=N    every CPU's IA32_SPEC_CTRL, which must still be that after
- *                  each round (not used)
+ *   spec_ctrl=N    every CPU's IA32_SPEC_CTRL while it sends, which must still
+ *                  be that after each round (not used)
+ *   spec_ctrl_between=N  what it is between rounds, for an exit (the same)
  *   until_wrong=1  ends as soon as one was lost, doubled or early
  *   until_told=1   goes on, with the last of the timers, until somebody presses
  *                  the power button (system_powerdown)
@@ -150,7 +151,7 @@ static struct channel channels[MAX_CPUS][256];  /* by target and vector */
 static struct cpu cpus[MAX_CPUS];
 static unsigned n_cpus, n_ready, n_sent, n_quiet;
 static unsigned ledger_pages;
-static uint64_t spec_ctrl;
+static uint64_t spec_ctrl, spec_ctrl_between;
 static bool go, until_wrong, wrong, until_told, msi_off;
 static const char *missing[N_SOURCES];  /* why a source is not there */
 static enum source source_of[256];
@@ -822,14 +823,32 @@ static bool is_done(const struct cpu *c, unsigned self)
            (until_wrong && anything_wrong(self));
 }
 
-/* KVM lets a guest have this MSR once it has written it. */
-static void check_spec_ctrl(void)
+static void check_spec_ctrl(uint64_t wanted)
 {
-    uint64_t now = spec_ctrl;
+    uint64_t now;
 
-    if (spec_ctrl && (rdmsr_safe(MSR_SPEC_CTRL, &now) || now != spec_ctrl)) {
-        print("Bail out! IA32_SPEC_CTRL of CPU %u is %lx\n", cpu_self(), now);
+    if (rdmsr_safe(MSR_SPEC_CTRL, &now) || now != wanted) {
+        print("Bail out! IA32_SPEC_CTRL of CPU %u is not %lx\n", cpu_self(),
+              wanted);
         guest_exit(2);
+    }
+}
+
+/*
+ * KVM lets a guest have this MSR once it has written it, and from then on learns
+ * at exits only what is in it.
+ */
+static void take_turns_with_spec_ctrl(void)
+{
+    if (!spec_ctrl) {
+        return;
+    }
+    check_spec_ctrl(spec_ctrl);
+    if (spec_ctrl_between != spec_ctrl) {
+        wrmsr_safe(MSR_SPEC_CTRL, spec_ctrl_between);
+        outb(DELAY_PORT, 0);
+        check_spec_ctrl(spec_ctrl_between);
+        wrmsr_safe(MSR_SPEC_CTRL, spec_ctrl);
     }
 }
 
@@ -854,7 +873,7 @@ static void run_cpu(unsigned self)
 
         next_timer(c);
         send_round(c, self);
-        check_spec_ctrl();
+        take_turns_with_spec_ctrl();
         if (!self && tenth >= reported) {
             print("# CPU 0 at %lu%%\n", tenth * 10);
             reported = tenth + 1;
@@ -1024,6 +1043,7 @@ void guest_main(void)
     msi_off = guest_param("msi_off", 0);
     ledger_pages = guest_param("ledger", 256);
     spec_ctrl = guest_param("spec_ctrl", 0);
+    spec_ctrl_between = guest_param("spec_ctrl_between", spec_ctrl);
     n_cpus = cpu_count() < MAX_CPUS ? cpu_count() : MAX_CPUS;
     tsc_per_ms = calibrate();
     timer_per_ms = calibrate_timer();

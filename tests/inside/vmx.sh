@@ -57,17 +57,6 @@ ok "window: it sent IPIs without C" counted hpkvm_fast_ipis 20
 # The guest speculates with IBRS. A CPU that sends IPIs for it without C still has
 # the guest's IA32_SPEC_CTRL; the host must find its own, which is 0, when it takes
 # over, and the guest its own afterwards.
-host_spec_ctrl() {
-	for _core in 2 3; do
-		for _n in $(seq 50); do
-			dd if=/dev/cpu/$_core/msr bs=8 skip=$((0x48 / 8)) count=1 |
-				od -An -tx8
-		done
-	done 2>/dev/null | sort | uniq -c >/tmp/spec-ctrl
-	cat /tmp/spec-ctrl
-	[ "$(awk '$2 ~ /^0+$/ { print $1 }' /tmp/spec-ctrl)" = 100 ]
-}
-
 sends_fast_ipis() {	# how many before
 	kvm_counter hpkvm_fast_ipis
 	[ "$(kvm_counter hpkvm_fast_ipis)" -ge $(($1 + 20)) ]
@@ -75,7 +64,8 @@ sends_fast_ipis() {	# how many before
 
 torture_begin speculation $ACCEL 2 ipis="$IPIS" spec_ctrl=1
 before=$(kvm_counter hpkvm_fast_ipis)
-ok "speculation: the host finds its own IA32_SPEC_CTRL" host_spec_ctrl
+ok "speculation: the host finds its own IA32_SPEC_CTRL" \
+	torture_host_spec_ctrl 0
 ok "speculation: IPIs were sent without C meanwhile" sends_fast_ipis "$before"
 torture_end speculation
 

@@ -131,3 +131,17 @@ torture_disturbed() {
 	ok "$_title: no interrupt of the host's went to a leased core" \
 		not grep -q misrouted /tmp/storm
 }
+
+# torture_host_spec_ctrl VALUE: what the host reads from IA32_SPEC_CTRL of cores 2
+# and 3, again and again, while a guest uses them.
+torture_host_spec_ctrl() {
+	for _core in 2 3; do
+		for _n in $(seq 50); do
+			dd if=/dev/cpu/$_core/msr bs=8 skip=$((0x48 / 8)) count=1 |
+				od -An -tx8
+		done
+	done 2>/dev/null | sort | uniq -c >/tmp/spec-ctrl
+	cat /tmp/spec-ctrl
+	[ "$(awk -v value="^0*$1\$" '$2 ~ value { print $1 }' \
+		/tmp/spec-ctrl)" = 100 ]
+}

@@ -7,7 +7,8 @@
  * nothing has been switched and nothing has to be switched back.  So it has no
  * indirect branch and no return, uses neither stack nor per-CPU data, and reads
  * no memory but the VM's own map and what that points to.  The only value of
- * the guest's that becomes an address is masked (Spectre v1).
+ * the guest's that becomes an address is masked (Spectre v1).  NMIs have none of
+ * these limits: where they may come, the caller looks at SPEC_CTRL first.
  *
  * It must never write the physical ICR with a delivery mode, a shorthand or a
  * destination of the guest's: what it writes is a vector that was checked and

@@ -171,9 +171,8 @@ void vmx_hpkvm_abandon_entry(struct kvm_vcpu *vcpu)
 	vmx->exit_reason.full = EXIT_REASON_PREEMPTION_TIMER;
 }
 
-static const struct kvm_hpkvm_ops vmx_hpkvm_ops = {
+static struct kvm_hpkvm_ops vmx_hpkvm_ops = {
 	.features		= KVM_HPKVM_F_ALL,
-	.fast_ipi		= true,
 	.set_passthrough	= vmx_hpkvm_set_passthrough,
 	.open_msr		= vmx_hpkvm_open_msr,
 	.trap_cr8		= vmx_hpkvm_trap_cr8,
@@ -199,6 +198,11 @@ static const char *vmx_hpkvm_lacks(bool preemption_timer)
 
 void vmx_hpkvm_setup(bool on, bool preemption_timer)
 {
+	/*
+	 * Legacy IBRS counts only if it was written after the exit, and the assembly
+	 * writes nothing: NMIs that come meanwhile would run without it.
+	 */
+	vmx_hpkvm_ops.fast_ipi = !cpu_feature_enabled(X86_FEATURE_KERNEL_IBRS);
 	kvm_hpkvm_set_ops(on ? &vmx_hpkvm_ops : NULL,
 			  vmx_hpkvm_lacks(preemption_timer));
 }

@@ -11,10 +11,13 @@
  */
 #include <linux/linkage.h>
 #include <asm/asm.h>
+#include <asm/msr-index.h>
 #include <asm/nospec-branch.h>
+#include <asm/percpu.h>
 #include <uapi/asm/processor-flags.h>
 #include <uapi/asm/vmx.h>
 #include "kvm-asm-offsets.h"
+#include "run_flags.h"
 
 #include "../hpkvm_ipi_send.S"
 
@@ -24,6 +27,31 @@
 .macro VMX_HPKVM_READ field:req
 	mov	$\field, %edx
 	vmread	%rdx, %rdx
+.endm
+
+/*
+ * An NMI may come at any instruction, and its handler relies on what the host has
+ * on in SPEC_CTRL.  Goes to \no if the guest lacks a bit of that: C then restores
+ * the host's as soon as after any other exit.
+ *
+ * In: RBX is @vmx; @regs and @flags are on the stack.  Clobbers RAX, RCX, RDX
+ * and RSI.
+ */
+.macro VMX_HPKVM_CHECK_SPEC_CTRL no:req
+	mov	PER_CPU_VAR(x86_spec_ctrl_current), %esi
+	test	%esi, %esi
+	jz	.Lvmx_spec_ctrl_ok\@
+	mov	VMX_spec_ctrl(%rbx), %eax
+	btl	$VMX_RUN_SAVE_SPEC_CTRL_SHIFT, 1 * 8(%rsp)
+	jnc	.Lvmx_spec_ctrl_known\@
+	/* The guest may have written another since. */
+	mov	$MSR_IA32_SPEC_CTRL, %ecx
+	rdmsr
+.Lvmx_spec_ctrl_known\@:
+	not	%eax
+	test	%esi, %eax
+	jnz	\no
+.Lvmx_spec_ctrl_ok\@:
 .endm
 
 /* All registers but RSP are the guest's; @regs, @flags and @vmx are on the stack. */
@@ -52,6 +80,7 @@
 	mov	%rbx, GUEST(RBX)(%rax)
 	HPKVM_SAVE_REGS VMX_vcpu_arch_regs %rax
 	mov	%rax, %rbx
+	VMX_HPKVM_CHECK_SPEC_CTRL .Lvmx_restore\@
 	mov	GUEST(RAX)(%rbx), %ecx
 	mov	GUEST(RDX)(%rbx), %edx
 	HPKVM_SEND_IPI VMX_hpkvm_ipi .Lvmx_restore\@
