@@ -28,7 +28,9 @@
 #include <asm/hardirq.h>
 #include <asm/idtentry.h>
 #include <asm/irq_regs.h>
+#include <asm/mach_traps.h>
 #include <asm/reboot.h>
+#include <asm/x86_init.h>
 
 #define CREATE_TRACE_POINTS
 #include <trace/events/dedicated_cpu.h>
@@ -487,6 +489,18 @@ static bool dedicated_nmi_claim(struct dedicated_cpu *d)
 	return true;
 }
 
+/*
+ * The chipset says in a port of its own that an NMI of its own came, for SERR# or
+ * IOCHK#; it comes to each CPU whose LINT1 is open, which is the boot CPU's as a
+ * rule.  One that merged with ours, or was taken for one of ours, would not come
+ * again: it is an edge.
+ */
+static bool dedicated_nmi_has_reason(void)
+{
+	return !(native_apic_msr_read(APIC_LVT1) & APIC_LVT_MASKED) &&
+	       x86_platform.get_nmi_reason() & NMI_REASON_MASK;
+}
+
 static int dedicated_nmi(unsigned int cmd, struct pt_regs *regs)
 {
 	struct dedicated_cpu *d = this_cpu_ptr(&dedicated_cpu);
@@ -495,7 +509,8 @@ static int dedicated_nmi(unsigned int cmd, struct pt_regs *regs)
 	if (READ_ONCE(d->deferred) || READ_ONCE(d->stop_entry))
 		dedicated_reach(d);
 
-	return dedicated_nmi_claim(d) ? NMI_HANDLED : NMI_DONE;
+	return dedicated_nmi_claim(d) && !dedicated_nmi_has_reason() ?
+	       NMI_HANDLED : NMI_DONE;
 }
 
 void dedicated_raise_timer(unsigned int cpu)
