@@ -9,7 +9,6 @@
  */
 #define _GNU_SOURCE
 #include <pthread.h>
-#include <time.h>
 
 #include "apic.h"
 #include "hpkvm.h"
@@ -327,14 +326,8 @@ static void route_rtc(struct kvm_vm *vm, uint8_t vector)
 /* Raises the RTC's line until vCPU 0 has had @hits interrupts. */
 static void expect_rtc(struct machine *m, uint64_t hits)
 {
-	struct timespec begin;
-
-	clock_gettime(CLOCK_MONOTONIC, &begin);
-	while (!raise_rtc(m->vm)) {
-		TEST_ASSERT(!hpkvm_is_late(&begin),
-			    "After %lu it is coalesced for ever", hits - 1);
-		usleep(10);
-	}
+	TEST_ASSERT(HPKVM_WAIT(raise_rtc(m->vm)),
+		    "After %lu it is coalesced for ever", hits - 1);
 	HPKVM_WAIT_FOR(m->s->hits[0], hits);
 }
 

@@ -148,14 +148,7 @@ static uint64_t *guest_var(struct kvm_vm *vm, uint64_t *var)
 
 static bool wait_until(uint64_t *var, uint64_t value)
 {
-	int i;
-
-	for (i = 0; i < WAIT_SECONDS * 1000; i++) {
-		if (READ_ONCE(*var) >= value)
-			return true;
-		usleep(1000);
-	}
-	return false;
+	return HPKVM_WAIT(READ_ONCE(*var) >= value);
 }
 
 /* Run until the guest calls out; the guest must not have failed. */
@@ -185,18 +178,21 @@ static void bind_self_ipi_loop(struct kvm_vcpu *vcpu, uint32_t core)
 	TEST_ASSERT_EQ(run_to_ucall(vcpu), UCALL_SYNC);
 }
 
+static bool has_state(struct kvm_vcpu *vcpu, uint32_t mode, uint32_t reason)
+{
+	struct kvm_hpkvm_state state = hpkvm_state(vcpu);
+
+	return state.mode == mode && state.reason == reason;
+}
+
 /* Wait for a state: a change shows at the vCPU's next exit or entry. */
 static bool state_is(struct kvm_vcpu *vcpu, uint32_t mode, uint32_t reason)
 {
 	struct kvm_hpkvm_state state;
-	int i;
 
-	for (i = 0; i < WAIT_SECONDS * 100; i++) {
-		state = hpkvm_state(vcpu);
-		if (state.mode == mode && state.reason == reason)
-			return true;
-		usleep(10000);
-	}
+	if (HPKVM_WAIT(has_state(vcpu, mode, reason)))
+		return true;
+	state = hpkvm_state(vcpu);
 	fprintf(stderr, "# mode %u (want %u), reason %u (want %u)\n",
 		state.mode, mode, state.reason, reason);
 	return false;

@@ -146,13 +146,9 @@ static void replace_page(uint8_t *where, uint64_t number)
 static void wait_for_a_look(uint64_t *looks)
 {
 	uint64_t before = READ_ONCE(*looks);
-	struct timespec begin;
 
-	clock_gettime(CLOCK_MONOTONIC, &begin);
-	while (READ_ONCE(*looks) < before + 2) {
-		TEST_ASSERT(!hpkvm_is_late(&begin), "The guest looks no more");
-		usleep(10);
-	}
+	TEST_ASSERT(HPKVM_WAIT(READ_ONCE(*looks) >= before + 2),
+		    "The guest looks no more");
 }
 
 TEST_F(mmu, no_stale_page)

@@ -29,7 +29,6 @@
 #define OTHER_VECTOR	0x93
 #define NR_IRQS		500
 #define NR_CALLS	1000
-#define WAIT_US		10000000
 #define SETTLE_US	2000
 
 static uint64_t hits[256];
@@ -277,13 +276,8 @@ static struct kvm_hpkvm_irq get_irq(struct machine *m)
 /* As it is now, or when @mode is reached. */
 static struct kvm_hpkvm_irq wait_mode(struct machine *m, uint32_t mode)
 {
-	struct kvm_hpkvm_irq irq = get_irq(m);
-
-	for (int us = 0; irq.mode != mode && us < WAIT_US; us += SETTLE_US) {
-		usleep(SETTLE_US);
-		irq = get_irq(m);
-	}
-	return irq;
+	HPKVM_WAIT(get_irq(m).mode == mode);
+	return get_irq(m);
 }
 
 static uint64_t arrived(struct machine *m)
@@ -302,8 +296,7 @@ static uint64_t raise_one(struct machine *m)
 	uint64_t before = arrived(m);
 
 	WRITE_ONCE(*m->raise, 1);
-	for (int us = 0; arrived(m) == before && us < WAIT_US; us += 10)
-		usleep(10);
+	HPKVM_WAIT(arrived(m) != before);
 	return arrived(m) - before;
 }
 

@@ -163,35 +163,24 @@ static bool is_asleep(pid_t tid)
 /* Nothing but an interrupt ends HALT. */
 static void make_receiver(struct machine *m, enum mode mode)
 {
-	struct timespec begin;
-
 	WRITE_ONCE(m->s->mode, mode);
 	if (mode == LEAVE)
 		HPKVM_WAIT_FOR(m->left, 1);
-	clock_gettime(CLOCK_MONOTONIC, &begin);
-	while (mode == HALT && !is_asleep(m->receiver)) {
-		TEST_ASSERT(!hpkvm_is_late(&begin),
-			    "It does not fall asleep");
-		usleep(1000);
-	}
+	TEST_ASSERT(mode != HALT || HPKVM_WAIT(is_asleep(m->receiver)),
+		    "It does not fall asleep");
 }
 
 static void lease(struct machine *m)
 {
-	struct kvm_hpkvm_state state;
-	struct timespec begin;
+	struct kvm_vcpu *vcpu = m->runner.vcpu;
 	pthread_t thread;
 
 	m->runner.core = m->core;
 	TEST_ASSERT(!pthread_create(&thread, NULL, hpkvm_bind_and_run,
 				    &m->runner), "No thread");
-	clock_gettime(CLOCK_MONOTONIC, &begin);
-	do {
-		usleep(1000);
-		state = hpkvm_state(m->runner.vcpu);
-		TEST_ASSERT(!hpkvm_is_late(&begin),
-			    "Not in passthrough, reason %u", state.reason);
-	} while (state.mode != KVM_HPKVM_MODE_PASSTHROUGH);
+	TEST_ASSERT(HPKVM_WAIT(hpkvm_state(vcpu).mode ==
+			       KVM_HPKVM_MODE_PASSTHROUGH),
+		    "Not in passthrough, reason %u", hpkvm_state(vcpu).reason);
 }
 
 static void send(struct shared *s)

@@ -10,6 +10,7 @@
 #define SELFTEST_KVM_HPKVM_H
 
 #include <asm/kvm_hpkvm.h>
+#include <time.h>
 
 #include "kvm_util.h"
 #include "processor.h"
@@ -122,6 +123,18 @@ uint64_t hpkvm_vcpu_stat(struct kvm_vcpu *vcpu, const char *name);
 
 /* Has whoever began to wait at @begin waited long enough for what hangs? */
 bool hpkvm_is_late(const struct timespec *begin);
+
+/* Wait until @condition.  Returns false if it hangs, true otherwise. */
+#define HPKVM_WAIT(condition)						\
+({									\
+	struct timespec __begin;					\
+	bool __met;							\
+									\
+	clock_gettime(CLOCK_MONOTONIC, &__begin);			\
+	while (!(__met = (condition)) && !hpkvm_is_late(&__begin))	\
+		usleep(10);						\
+	__met;								\
+})
 
 /* Wait until @what, which a guest or a thread writes, is @value; or fail. */
 #define HPKVM_WAIT_FOR(what, value) hpkvm_wait_for(&(what), value, #what)

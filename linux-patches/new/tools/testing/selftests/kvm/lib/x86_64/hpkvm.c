@@ -170,14 +170,8 @@ bool hpkvm_is_late(const struct timespec *begin)
 
 void hpkvm_wait_for(uint64_t *what, uint64_t value, const char *name)
 {
-	struct timespec begin;
-
-	clock_gettime(CLOCK_MONOTONIC, &begin);
-	while (READ_ONCE(*what) != value) {
-		TEST_ASSERT(!hpkvm_is_late(&begin), "%s is %lu, and never %lu",
-			    name, READ_ONCE(*what), value);
-		usleep(10);
-	}
+	TEST_ASSERT(HPKVM_WAIT(READ_ONCE(*what) == value),
+		    "%s is %lu, and never %lu", name, READ_ONCE(*what), value);
 }
 
 void hpkvm_pin(uint32_t cpu)
