@@ -43,10 +43,10 @@ bool hpkvm_host_has_deadline(void);
  */
 uint64_t hpkvm_bus_cycles_ns(void);
 
-/*
- * A VM for @nr_vcpus with the capability enabled and the host's bus clock, and
- * no vCPU yet.
- */
+/* Give @vm, which has no vCPU yet, the capability and the host's bus clock. */
+void hpkvm_vm_enable(struct kvm_vm *vm, uint32_t features);
+
+/* A VM for @nr_vcpus with these, and no vCPU yet. */
 struct kvm_vm *hpkvm_vm_create(uint32_t nr_vcpus, uint32_t features);
 
 /*

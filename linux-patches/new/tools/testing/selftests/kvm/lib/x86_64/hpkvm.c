@@ -46,13 +46,18 @@ uint64_t hpkvm_bus_cycles_ns(void)
 	return ns ?: 1;
 }
 
+void hpkvm_vm_enable(struct kvm_vm *vm, uint32_t features)
+{
+	vm_enable_cap(vm, KVM_CAP_X86_HPKVM, features);
+	vm_enable_cap(vm, KVM_CAP_X86_APIC_BUS_CYCLES_NS,
+		      hpkvm_bus_cycles_ns());
+}
+
 struct kvm_vm *hpkvm_vm_create(uint32_t nr_vcpus, uint32_t features)
 {
 	struct kvm_vm *vm = vm_create(nr_vcpus);
 
-	vm_enable_cap(vm, KVM_CAP_X86_HPKVM, features);
-	vm_enable_cap(vm, KVM_CAP_X86_APIC_BUS_CYCLES_NS,
-		      hpkvm_bus_cycles_ns());
+	hpkvm_vm_enable(vm, features);
 	return vm;
 }
 
