@@ -307,10 +307,16 @@ static void hpkvm_open_all(struct kvm_vcpu *vcpu, bool open)
 
 /* ---- promote and demote ---- */
 
-static bool hpkvm_synic_active(struct kvm_vcpu *vcpu)
+/*
+ * An interrupt of Hyper-V's SynIC whose EOI nobody writes.  Without that
+ * ("AutoEOI", which guests are told to avoid) SynIC's interrupts are as others
+ * whose EOI KVM awaits.
+ */
+static bool hpkvm_needs_auto_eoi(struct kvm_vcpu *vcpu)
 {
 #ifdef CONFIG_KVM_HYPERV
-	return to_hv_vcpu(vcpu) && to_hv_synic(vcpu)->active;
+	return to_hv_vcpu(vcpu) &&
+	       !bitmap_empty(to_hv_synic(vcpu)->auto_eoi_bitmap, 256);
 #else
 	return false;
 #endif
@@ -325,7 +331,7 @@ static bool hpkvm_synic_active(struct kvm_vcpu *vcpu)
 bool hpkvm_needs_emulation(struct kvm_vcpu *vcpu)
 {
 	return READ_ONCE(vcpu->guest_debug) || is_smm(vcpu) ||
-	       hpkvm_synic_active(vcpu) || vcpu->arch.guest_state_protected;
+	       hpkvm_needs_auto_eoi(vcpu) || vcpu->arch.guest_state_protected;
 }
 
 /*
@@ -639,10 +645,21 @@ static bool hpkvm_ioapic_handles(struct kvm_vcpu *vcpu, unsigned int vector)
 	return test_bit(vector, vcpu->arch.ioapic_handled_vectors);
 }
 
+/*
+ * May KVM wait for it, for the I/O APIC or for SynIC, which has its next message
+ * ready then?  On any CPU.  A guest names SynIC's vectors by MSR writes, which
+ * exit; what comes by the old vector meanwhile is nobody's message.
+ */
+static bool hpkvm_kvm_handles(struct kvm_vcpu *vcpu, unsigned int vector)
+{
+	return hpkvm_ioapic_handles(vcpu, vector) ||
+	       kvm_hv_synic_has_vector(vcpu, vector);
+}
+
 /* Somebody waits for this vector's EOI: a level-triggered line, a notifier. */
 static bool hpkvm_wants_eoi(struct kvm_vcpu *vcpu, unsigned int vector)
 {
-	return hpkvm_ioapic_handles(vcpu, vector) ||
+	return hpkvm_kvm_handles(vcpu, vector) ||
 	       kvm_lapic_get_reg(vcpu->arch.apic, APIC_TMR +
 				 (vector / 32) * 0x10) & BIT(vector % 32);
 }
@@ -855,7 +872,7 @@ bool __kvm_hpkvm_deliver(struct kvm_vcpu *vcpu, int trig_mode, int vector)
 	bool sent = false;
 
 	if (trig_mode || vector < 16 || vector == DEDICATED_HOST_VECTOR ||
-	    hpkvm_ioapic_handles(vcpu, vector) ||
+	    hpkvm_kvm_handles(vcpu, vector) ||
 	    !hpkvm_direct_source(vcpu))
 		return false;
 
@@ -898,14 +915,25 @@ void __kvm_hpkvm_scan_end(struct kvm_vcpu *vcpu)
 	smp_store_release(&vcpu->arch.hpkvm.scanning, false);
 }
 
+/* Has @vector come again, and waits in the core?  Its EOI is another one. */
+static bool hpkvm_core_holds(unsigned int vector)
+{
+	u32 irr = native_apic_msr_read(APIC_IRR + vector / 32 * 0x10);
+
+	return irr & BIT(vector % 32) ||
+	       test_bit(vector, this_cpu_ptr(&dedicated_cpu)->captured);
+}
+
 /* Return true if the EOI is dealt with, false if stock KVM goes on with it. */
 static bool hpkvm_intercepted_eoi(struct kvm_vcpu *vcpu)
 {
 	struct kvm_lapic *apic = vcpu->arch.apic;
+	bool again;
 	int vector;
 
 	local_irq_disable();
 	vector = dedicated_cpu_eoi();
+	again = vector >= 0 && hpkvm_core_holds(vector);
 	local_irq_enable();
 
 	++vcpu->stat.hpkvm_eoi_exits;
@@ -916,7 +944,8 @@ static bool hpkvm_intercepted_eoi(struct kvm_vcpu *vcpu)
 	kvm_lapic_set_vector(vector, apic->regs + APIC_ISR);
 	apic->isr_count++;
 	apic->highest_isr_cache = vector;
-	__clear_bit(vector, vcpu->arch.hpkvm.eoi_vectors);
+	if (!again)
+		__clear_bit(vector, vcpu->arch.hpkvm.eoi_vectors);
 	return false;
 }
 

@@ -80,7 +80,7 @@ enum kvm_hpkvm_reason {
 	KVM_HPKVM_REASON_TIMER_VECTOR,	/* the timer is on its way to KVM */
 	KVM_HPKVM_REASON_TIMER_RATE,	/* reserved: see timer_reason */
 	KVM_HPKVM_REASON_FEATURE_OFF,	/* KVM_HPKVM_F_DIRECT_IRQ not enabled */
-	KVM_HPKVM_REASON_DEBUG,		/* single-step, SMM, Hyper-V SynIC, ... */
+	KVM_HPKVM_REASON_DEBUG,		/* single-step, SMM, AutoEOI of SynIC, ... */
 	KVM_HPKVM_REASON_USER_ACCESS,	/* user space read or wrote LAPIC state */
 	KVM_HPKVM_REASON_MAX
 };
