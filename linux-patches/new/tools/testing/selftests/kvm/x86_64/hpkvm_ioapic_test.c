@@ -610,11 +610,10 @@ static void retarget(struct machine *m, const struct change *c)
 		ask(s, 0, CLI);
 	WRITE_ONCE(s->hold, 1);
 	set_line(m, 1);
-	if (c->pending) {
+	if (c->pending)
 		TEST_ASSERT(HPKVM_WAIT(is_pending(s)), "It never came");
-	} else {
+	else
 		HPKVM_WAIT_FOR(s->in_service[0], 1);
-	}
 
 	write_rte(m, c->writer, c->masked ? rte | RTE_MASKED : rte, 1);
 	if (c->pending)
