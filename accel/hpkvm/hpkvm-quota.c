@@ -35,16 +35,18 @@ static char *cgroup_of(int tid)
         g_auto(GStrv) part = g_strsplit(lines[i], ":", 3);
         g_auto(GStrv) names = NULL;
 
-        if (g_strv_length(part) != 3) {
+        if (g_strv_length(part) != 3 || part[2][0] != '/') {
             continue;
         }
         names = g_strsplit(part[1], ",", -1);
         if (g_strv_contains((const char *const *)names, "cpu")) {
+            /* a link, where the controllers are mounted under another name */
             g_free(dir);
-            return g_strdup_printf(HPKVM_CGROUP_ROOT "/%s%s", part[1], part[2]);
+            return g_canonicalize_filename(part[2] + 1,
+                                           HPKVM_CGROUP_ROOT "/cpu");
         }
         if (!part[1][0] && !dir) {
-            dir = g_strconcat(HPKVM_CGROUP_ROOT, part[2], NULL);
+            dir = g_canonicalize_filename(part[2] + 1, HPKVM_CGROUP_ROOT);
         }
     }
     return dir;
@@ -81,6 +83,15 @@ static int cgroup_limit(const char *dir)
     return MIN(quota * 100 / period, INT_MAX);
 }
 
+/* Only these are limited: real-time tasks are not (libvirt: <vcpusched>) */
+static bool is_fair(int tid)
+{
+    int policy = sched_getscheduler(tid) & ~SCHED_RESET_ON_FORK;
+
+    return policy == SCHED_OTHER || policy == SCHED_BATCH ||
+           policy == SCHED_IDLE;
+}
+
 /* How many vCPUs that own a core are in each control group, or below it */
 static GHashTable *count_vcpus(void)
 {
@@ -91,11 +102,12 @@ static GHashTable *count_vcpus(void)
     CPU_FOREACH(cpu) {
         g_autofree char *dir = NULL;
 
-        if (!cpu->accel || !cpu->accel->bound) {
+        if (!cpu->accel || !cpu->accel->bound || !is_fair(cpu->thread_id)) {
             continue;
         }
         dir = cgroup_of(cpu->thread_id);
-        while (dir && strlen(dir) > strlen(HPKVM_CGROUP_ROOT)) {
+        /* in a container the topmost one that can be seen has a limit, too */
+        while (dir && strlen(dir) >= strlen(HPKVM_CGROUP_ROOT)) {
             char *parent = g_path_get_dirname(dir);
             gpointer nr = g_hash_table_lookup(count, dir);
 
@@ -123,12 +135,12 @@ void hpkvm_quota_report(const HPKVMState *s)
         int limit = cgroup_limit(dir);
 
         if (limit >= 0 && limit < vcpus * 100) {
-            warn_report("hpkvm: control group %s may use %d %% of a CPU, and "
-                        "its %u vCPUs that own a core use %u %%, even while "
-                        "their guest sleeps: the kernel will stop them again "
-                        "and again; set cpu.max to \"max\" (libvirt: <quota> "
-                        "or <global_quota> to -1)", (char *)dir, limit, vcpus,
-                        vcpus * 100);
+            warn_report_once("hpkvm: control group %s may use %d %% of a CPU, "
+                             "and vCPUs in it that own a core use %u %%, even "
+                             "while their guest sleeps: the kernel will stop "
+                             "them again and again; set cpu.max to \"max\" "
+                             "(libvirt: <quota> or <global_quota> to -1)",
+                             (char *)dir, limit, vcpus * 100);
         }
     }
 }

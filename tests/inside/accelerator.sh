@@ -157,7 +157,7 @@ start_limited() {	# name, cpu.max
 }
 start_limited starved '160000 100000'
 ok "quota: QEMU says once that it is less than a CPU for each vCPU" \
-	said_once starved 'limited may use 160 % of a CPU, and its 2 vCPUs'
+	said_once starved 'limited may use 160 % of a CPU, and vCPUs in it'
 # What QEMU says is to be done.
 echo max >$LIMITED/cpu.max
 _before=$(sed -n 's/^nr_throttled //p' $LIMITED/cpu.stat)

@@ -41,7 +41,7 @@ vm_start() {
 		-serial "file:$_dir/serial" -qmp "pipe:$_dir/qmp" \
 		-kernel "${VM_KERNEL:-$GUEST_KERNEL}" \
 		-initrd "${VM_INITRD:-$FILES/linux.cpio.zst}" \
-		-append "console=ttyS0 quiet panic=-1 isolcpus=1-N $_MEMHP -- $*" \
+		-append "console=ttyS0 quiet panic=-1 mitigations=off isolcpus=1-N $_MEMHP -- $*" \
 		$VM_ARGS >"$_dir/log" 2>&1 &
 	echo $! >"$_dir/pid"
 	cat "$_dir/qmp.out" >"$_dir/qmp" &

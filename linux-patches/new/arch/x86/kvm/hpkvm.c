@@ -646,14 +646,35 @@ static bool hpkvm_ioapic_handles(struct kvm_vcpu *vcpu, unsigned int vector)
 }
 
 /*
- * May KVM wait for it, for the I/O APIC or for SynIC, which has its next message
- * ready then?  On any CPU.  A guest names SynIC's vectors by MSR writes, which
- * exit; what comes by the old vector meanwhile is nobody's message.
+ * Does SynIC, which has its next message ready at the EOI, use this vector?  On
+ * any CPU.  What somebody sends by a new vector he has read in the SINT, which
+ * changes before the bitmap does.
  */
+static bool hpkvm_synic_handles(struct kvm_vcpu *vcpu, unsigned int vector)
+{
+#ifdef CONFIG_KVM_HYPERV
+	struct kvm_vcpu_hv_synic *synic;
+	unsigned int i;
+
+	if (!to_hv_vcpu(vcpu) || !to_hv_synic(vcpu)->active)
+		return false;
+	synic = to_hv_synic(vcpu);
+	if (test_bit(vector, synic->vec_bitmap))
+		return true;
+	for (i = 0; i < ARRAY_SIZE(synic->sint); i++) {
+		if ((atomic64_read(&synic->sint[i]) &
+		     HV_SYNIC_SINT_VECTOR_MASK) == vector)
+			return true;
+	}
+#endif
+	return false;
+}
+
+/* May KVM wait for this vector's EOI?  On any CPU. */
 static bool hpkvm_kvm_handles(struct kvm_vcpu *vcpu, unsigned int vector)
 {
 	return hpkvm_ioapic_handles(vcpu, vector) ||
-	       kvm_hv_synic_has_vector(vcpu, vector);
+	       hpkvm_synic_handles(vcpu, vector);
 }
 
 /* Somebody waits for this vector's EOI: a level-triggered line, a notifier. */
@@ -919,9 +940,14 @@ void __kvm_hpkvm_scan_end(struct kvm_vcpu *vcpu)
 static bool hpkvm_core_holds(unsigned int vector)
 {
 	u32 irr = native_apic_msr_read(APIC_IRR + vector / 32 * 0x10);
+	struct dedicated_cpu *d = this_cpu_ptr(&dedicated_cpu);
+	bool held = irr & BIT(vector % 32);
 
-	return irr & BIT(vector % 32) ||
-	       test_bit(vector, this_cpu_ptr(&dedicated_cpu)->captured);
+	/* An NMI raises the host's own after it has said so. */
+	barrier();
+	if (vector == DEDICATED_HOST_VECTOR && READ_ONCE(d->raised))
+		held = READ_ONCE(d->host_vector_caught);
+	return held || test_bit(vector, d->captured);
 }
 
 /* Return true if the EOI is dealt with, false if stock KVM goes on with it. */

@@ -464,6 +464,22 @@ bool dedicated_cpu_may_enter(void)
 EXPORT_SYMBOL_GPL(dedicated_cpu_may_enter);
 
 /*
+ * The chipset says in a port of its own that an NMI of its own came, for SERR# or
+ * IOCHK#; it comes to each CPU whose LINT1 is open, which is the boot CPU's as a
+ * rule.  One that merged with ours, or was taken for one of ours, would not come
+ * again: it is an edge.  Where there is no such port all bits read 1.
+ */
+static bool dedicated_nmi_has_reason(void)
+{
+	u8 reason;
+
+	if (native_apic_msr_read(APIC_LVT1) & APIC_LVT_MASKED)
+		return false;
+	reason = x86_platform.get_nmi_reason();
+	return reason != 0xff && reason & NMI_REASON_MASK;
+}
+
+/*
  * Claim the NMIs that dedicated_defer() sent, and no others.  A send is counted
  * before its NMI leaves, so what is owed is known in time.  But NMIs merge: a
  * few that are still owed may never come (at most one is latched while another
@@ -483,22 +499,10 @@ static bool dedicated_nmi_claim(struct dedicated_cpu *d)
 	} else if (now > d->nmi_owed_until) {
 		d->nmi_owed = 0;
 	}
-	if (!d->nmi_owed)
+	if (!d->nmi_owed || dedicated_nmi_has_reason())
 		return false;
 	d->nmi_owed--;
 	return true;
-}
-
-/*
- * The chipset says in a port of its own that an NMI of its own came, for SERR# or
- * IOCHK#; it comes to each CPU whose LINT1 is open, which is the boot CPU's as a
- * rule.  One that merged with ours, or was taken for one of ours, would not come
- * again: it is an edge.
- */
-static bool dedicated_nmi_has_reason(void)
-{
-	return !(native_apic_msr_read(APIC_LVT1) & APIC_LVT_MASKED) &&
-	       x86_platform.get_nmi_reason() & NMI_REASON_MASK;
 }
 
 static int dedicated_nmi(unsigned int cmd, struct pt_regs *regs)
@@ -509,8 +513,7 @@ static int dedicated_nmi(unsigned int cmd, struct pt_regs *regs)
 	if (READ_ONCE(d->deferred) || READ_ONCE(d->stop_entry))
 		dedicated_reach(d);
 
-	return dedicated_nmi_claim(d) && !dedicated_nmi_has_reason() ?
-	       NMI_HANDLED : NMI_DONE;
+	return dedicated_nmi_claim(d) ? NMI_HANDLED : NMI_DONE;
 }
 
 void dedicated_raise_timer(unsigned int cpu)

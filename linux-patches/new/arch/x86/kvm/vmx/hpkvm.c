@@ -171,7 +171,7 @@ void vmx_hpkvm_abandon_entry(struct kvm_vcpu *vcpu)
 	vmx->exit_reason.full = EXIT_REASON_PREEMPTION_TIMER;
 }
 
-static struct kvm_hpkvm_ops vmx_hpkvm_ops = {
+static struct kvm_hpkvm_ops vmx_hpkvm_ops __ro_after_init = {
 	.features		= KVM_HPKVM_F_ALL,
 	.set_passthrough	= vmx_hpkvm_set_passthrough,
 	.open_msr		= vmx_hpkvm_open_msr,

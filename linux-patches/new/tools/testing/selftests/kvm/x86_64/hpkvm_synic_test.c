@@ -136,11 +136,14 @@ static void guest_code(void)
 	wrmsr(HV_X64_MSR_SIMP, shared.messages_gpa | SIM_ENABLED);
 	asm volatile("sti");
 	for (;;) {
+		/* Whoever asked for the round had set the SINT before. */
+		uint64_t round = READ_ONCE(shared.round);
+
 		if (READ_ONCE(shared.sint) != sint) {
 			sint = shared.sint;
 			wrmsr(HV_X64_MSR_SINT0 + SINT, sint);
 		}
-		if (READ_ONCE(shared.round) != shared.done) {
+		if (round != shared.done) {
 			guest_start_timers();
 			WRITE_ONCE(shared.done, shared.done + 1);
 		}
