@@ -34,9 +34,7 @@ NO_TIMER_CHECK = 'no_timer_check'
 def kernel_arguments(options):
     """The kernel's command line: what any host of this kind wants."""
     words = ['console=ttyS0', 'loglevel=6', 'panic=-1', 'tsc=reliable',
-             TSC_TOLERANCE, NO_TIMER_CHECK]
-    if options.flavour != 'debian':
-        words.append('mitigations=off')
+             'mitigations=off', TSC_TOLERANCE, NO_TIMER_CHECK]
     if options.smp > HOUSEKEEPING:
         cpus = f'{HOUSEKEEPING}-{options.smp - 1}'
         words += [f'nohz_full={cpus}', f'rcu_nocbs={cpus}',

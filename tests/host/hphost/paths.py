@@ -51,8 +51,7 @@ def firmware():
 
 
 def kernel(flavour='patched'):
-    """The bzImage of one flavour: patched, unpatched, debug, kasan or
-    debian."""
+    """The bzImage of one flavour: patched, unpatched, debug or kasan."""
     if flavour == 'patched':
         return _find('HP_KERNEL', f'linux/{BZIMAGE}', 'the patched kernel')
     return _find(f'HP_KERNEL_{flavour.upper()}', f'linux-{flavour}/{BZIMAGE}',

@@ -110,13 +110,8 @@ def by_scale(tests, names, scale):
     if scale == "full":
         return tests, []
 
-    # A suite of nothing else is meant when it is named.
-    full = {s for t in tests if "full" in t.suites for s in t.suites}
-    full -= {s for t in tests if "full" not in t.suites for s in t.suites}
-
     def wanted(test):
-        meant = {test.name} | full.intersection(test.suites)
-        return "full" not in test.suites or meant & set(names)
+        return "full" not in test.suites or {"full", test.name} & set(names)
 
     return ([t for t in tests if wanted(t)],
             [t for t in tests if not wanted(t)])
