@@ -53,17 +53,20 @@ static bool hpkvm_timer_vector_ok(u32 lvtt)
 /*
  * A periodic timer moves to the core at the start of a period, because hardware
  * begins the period anew.  It stays an hrtimer until then: a vCPU that is
- * demoted in every period would never see it fire.
+ * demoted in every period would never see it fire.  Nor would one that is
+ * demoted soon after each promotion, so a period that has been in the core once
+ * is ended by the hrtimer.
  */
 static bool hpkvm_timer_amid_period(struct kvm_vcpu *vcpu)
 {
 	struct kvm_timer *timer = &vcpu->arch.apic->lapic_timer;
 	s64 late_ns = max_t(s64, timer->period / 16, HPKVM_PERIOD_LATE_NS);
 
-	return hpkvm_timer_is_periodic(vcpu) &&
-	       !vcpu->arch.hpkvm.timer_direct &&
-	       (hrtimer_active(&timer->timer) ||
-		kvm_lapic_hv_timer_in_use(vcpu)) &&
+	if (!hpkvm_timer_is_periodic(vcpu) || vcpu->arch.hpkvm.timer_direct)
+		return false;
+	if (!hrtimer_active(&timer->timer) && !kvm_lapic_hv_timer_in_use(vcpu))
+		return false;
+	return timer->target_expiration == vcpu->arch.hpkvm.period_end ||
 	       ktime_to_ns(ktime_sub(timer->target_expiration, ktime_get())) <
 	       timer->period - late_ns;
 }
@@ -529,6 +532,7 @@ void hpkvm_timer_restore(struct kvm_vcpu *vcpu,
 	left = ns_to_ktime((u64)snap->tmcct * vcpu->arch.apic->divide_count *
 			   vcpu->kvm->arch.apic_bus_cycle_ns);
 	timer->target_expiration = ktime_add(ktime_get(), left);
+	vcpu->arch.hpkvm.period_end = timer->target_expiration;
 	hrtimer_start(&timer->timer, timer->target_expiration,
 		      HRTIMER_MODE_ABS_HARD);
 }

@@ -71,6 +71,8 @@ struct hpkvm_ipi_sender {
  * @deadline: what the core's timer counts down for the guest, which wrote it to
  *	TSC_DEADLINE, on a host that has none; 0 for none
  * @tsc_offset: the guest's, that a deadline in the core's timer goes by
+ * @period_end: when the period ends that the core's timer was in when it was
+ *	taken from the guest
  * @eoi_vectors: in flight, and somebody waits for their EOI; read by any CPU
  * @scanned: what will be in ioapic_handled_vectors when it is complete
  * @vendor: for the vendor's set_passthrough()
@@ -102,6 +104,7 @@ struct kvm_vcpu_hpkvm {
 	u32 lvtt;
 	u64 deadline;
 	u64 tsc_offset;
+	ktime_t period_end;
 	DECLARE_BITMAP(eoi_vectors, 256);
 	DECLARE_BITMAP(scanned, 256);
 	u64 vendor;

@@ -57,12 +57,17 @@ static struct shared {
 	uint64_t early, foreign;
 } shared;
 
-FIXTURE(synic) {
+struct test {
 	struct kvm_vm *vm;
-	struct hpkvm_runner runner;
+	struct kvm_vcpu *vcpu;
+	uint32_t core;
 	bool dedicated;
 	struct shared *s;
 	int rounds;
+};
+
+FIXTURE(synic) {
+	struct test t;
 };
 
 FIXTURE_VARIANT(synic) {
@@ -152,46 +157,50 @@ static void guest_code(void)
 
 /* ---- The host ---- */
 
+/* KVM tells user space of each write that moves SynIC's pages. */
 static void *run(void *arg)
 {
-	vcpu_run(arg);
+	struct test *t = arg;
+
+	TEST_ASSERT(!t->dedicated || !hpkvm_bind(t->vcpu, t->core, NULL),
+		    "Can't bind");
+	do {
+		vcpu_run(t->vcpu);
+	} while (t->vcpu->run->exit_reason == KVM_EXIT_HYPERV);
 	TEST_FAIL("The guest ended");
 	return NULL;
 }
 
 FIXTURE_SETUP(synic)
 {
+	struct test *t = &self->t;
 	pthread_t thread;
 	vm_vaddr_t page;
 
-	self->dedicated = variant->dedicated;
-	self->rounds = hpkvm_count(NR_ROUNDS);
+	t->dedicated = variant->dedicated;
+	t->rounds = hpkvm_count(NR_ROUNDS);
 	if (!kvm_has_cap(KVM_CAP_HYPERV_SYNIC2))
 		SKIP(return, "this kernel has no KVM_CAP_HYPERV_SYNIC2");
-	if (self->dedicated && !hpkvm_supported())
+	if (t->dedicated && !hpkvm_supported())
 		SKIP(return, "this kernel or host has no KVM_CAP_X86_HPKVM");
-	if (self->dedicated && !hpkvm_find_cores(&self->runner.core, 1))
+	if (t->dedicated && !hpkvm_find_cores(&t->core, 1))
 		SKIP(return, "no CPU of this host can be leased");
 
-	self->vm = self->dedicated ?
-		   hpkvm_vm_create(1, kvm_check_cap(KVM_CAP_X86_HPKVM)) :
-		   vm_create(1);
-	self->runner.vcpu = vm_vcpu_add(self->vm, 0, guest_code);
-	vcpu_set_hv_cpuid(self->runner.vcpu);
-	vcpu_enable_cap(self->runner.vcpu, KVM_CAP_HYPERV_SYNIC2, 0);
-	vm_install_exception_handler(self->vm, VECTOR, guest_handler);
+	t->vm = t->dedicated ?
+		hpkvm_vm_create(1, kvm_check_cap(KVM_CAP_X86_HPKVM)) :
+		vm_create(1);
+	t->vcpu = vm_vcpu_add(t->vm, 0, guest_code);
+	vcpu_set_hv_cpuid(t->vcpu);
+	vcpu_enable_cap(t->vcpu, KVM_CAP_HYPERV_SYNIC2, 0);
+	vm_install_exception_handler(t->vm, VECTOR, guest_handler);
 
-	page = vm_vaddr_alloc_page(self->vm);
+	page = vm_vaddr_alloc_page(t->vm);
 	shared.messages = page + SINT * 256;
-	shared.messages_gpa = addr_gva2gpa(self->vm, page);
+	shared.messages_gpa = addr_gva2gpa(t->vm, page);
 	shared.sint = SINT_MASKED;
-	sync_global_to_guest(self->vm, shared);
-	self->s = addr_gva2hva(self->vm, (vm_vaddr_t)&shared);
-	TEST_ASSERT(!pthread_create(&thread, NULL,
-				    self->dedicated ? hpkvm_bind_and_run : run,
-				    self->dedicated ? (void *)&self->runner :
-						      (void *)self->runner.vcpu),
-		    "pthread_create");
+	sync_global_to_guest(t->vm, shared);
+	t->s = addr_gva2hva(t->vm, (vm_vaddr_t)&shared);
+	ASSERT_EQ(0, pthread_create(&thread, NULL, run, t));
 }
 
 /* The threads end with the process of this test. */
@@ -199,27 +208,23 @@ FIXTURE_TEARDOWN(synic)
 {
 }
 
-/* Until the vCPU is in @mode, for @reason. */
-static bool becomes(struct kvm_vcpu *vcpu, uint32_t mode, uint32_t reason)
+static bool is_in(struct kvm_vcpu *vcpu, uint32_t mode, uint32_t reason)
 {
-	struct kvm_hpkvm_state state;
-	struct timespec begin;
+	struct kvm_hpkvm_state state = hpkvm_state(vcpu);
 
-	clock_gettime(CLOCK_MONOTONIC, &begin);
-	do {
-		state = hpkvm_state(vcpu);
-		if (state.mode == mode && state.reason == reason)
-			return true;
-		usleep(1000);
-	} while (!hpkvm_is_late(&begin));
-	ksft_print_msg("mode %u, reason %u\n", state.mode, state.reason);
-	return false;
+	return state.mode == mode && state.reason == reason;
 }
 
 static bool becomes_passthrough(struct kvm_vcpu *vcpu)
 {
-	return becomes(vcpu, KVM_HPKVM_MODE_PASSTHROUGH,
-		       KVM_HPKVM_REASON_NONE);
+	return HPKVM_WAIT(is_in(vcpu, KVM_HPKVM_MODE_PASSTHROUGH,
+				KVM_HPKVM_REASON_NONE));
+}
+
+static bool becomes_emulated(struct kvm_vcpu *vcpu)
+{
+	return HPKVM_WAIT(is_in(vcpu, KVM_HPKVM_MODE_EMULATED,
+				KVM_HPKVM_REASON_DEBUG));
 }
 
 /* Each timer once: their messages come one after the other. */
@@ -236,44 +241,44 @@ static void do_round(struct shared *s)
 TEST_F(synic, each_message_comes_once)
 {
 	struct kvm_hpkvm_state before = {}, after = {};
+	struct test *t = &self->t;
 	int i;
 
-	self->s->sint = VECTOR;
-	if (self->dedicated) {
-		ASSERT_TRUE(becomes_passthrough(self->runner.vcpu));
-		before = hpkvm_state(self->runner.vcpu);
+	t->s->sint = VECTOR;
+	if (t->dedicated) {
+		ASSERT_TRUE(becomes_passthrough(t->vcpu));
+		before = hpkvm_state(t->vcpu);
 	}
-	for (i = 0; i < self->rounds; i++)
-		do_round(self->s);
-	if (self->dedicated)
-		after = hpkvm_state(self->runner.vcpu);
+	for (i = 0; i < t->rounds; i++)
+		do_round(t->s);
+	if (t->dedicated)
+		after = hpkvm_state(t->vcpu);
 
 	EXPECT_EQ(before.demotions, after.demotions);
-	EXPECT_EQ(0, self->s->early);
-	EXPECT_EQ(0, self->s->foreign);
+	EXPECT_EQ(0, t->s->early);
+	EXPECT_EQ(0, t->s->foreign);
 	for (i = 0; i < NR_TIMERS; i++)
-		EXPECT_EQ(self->rounds, self->s->came[i]);
+		EXPECT_EQ(t->rounds, t->s->came[i]);
 }
 
 TEST_F(synic, auto_eoi_is_emulated)
 {
-	struct kvm_vcpu *vcpu = self->runner.vcpu;
+	struct test *t = &self->t;
+	struct kvm_vcpu *vcpu = t->vcpu;
 	int i;
 
 	for (i = 0; i < 3; i++) {
-		self->s->sint = VECTOR | AUTO_EOI;
-		if (self->dedicated) {
-			ASSERT_TRUE(becomes(vcpu, KVM_HPKVM_MODE_EMULATED,
-					    KVM_HPKVM_REASON_DEBUG));
-		}
-		do_round(self->s);
-		self->s->sint = VECTOR;
-		if (self->dedicated)
+		t->s->sint = VECTOR | AUTO_EOI;
+		if (t->dedicated)
+			ASSERT_TRUE(becomes_emulated(vcpu));
+		do_round(t->s);
+		t->s->sint = VECTOR;
+		if (t->dedicated)
 			ASSERT_TRUE(becomes_passthrough(vcpu));
-		do_round(self->s);
+		do_round(t->s);
 	}
-	EXPECT_EQ(0, self->s->early);
-	EXPECT_EQ(0, self->s->foreign);
+	EXPECT_EQ(0, t->s->early);
+	EXPECT_EQ(0, t->s->foreign);
 }
 
 TEST_HARNESS_MAIN

@@ -15,6 +15,8 @@
 #define TIMER_US	200
 #define FAR_SECONDS	60	/* at 100 MHz: more than 32 bits hold */
 #define PERIOD_NS	300000000ull
+#define NR_PERIODS	4
+#define NR_STEPS	(NR_PERIODS * 100)
 #define TDCR_DIV_1	0xb
 #define TDCR_DIV_4	0x1
 #define TDCR_DIV_8	0x2
@@ -175,6 +177,28 @@ static void guest_stops_periods(void)
 	x2apic_write_reg(APIC_LVTT, VECTOR);
 	guest_await(1);
 	GUEST_ASSERT(shared.taken_at - start >= least);
+	GUEST_SYNC(1);
+}
+
+/* In steps of a hundredth of a period, and after each the host does something. */
+static void guest_takes_periods(void)
+{
+	uint64_t next, step = guest_cycles(PERIOD_NS / 100), elapsed;
+	int i;
+
+	guest_init(APIC_LVT_TIMER_PERIODIC);
+	x2apic_write_reg(APIC_TMICT, PERIOD_NS / shared.bus_ns);
+	asm volatile("sti");
+	next = rdtsc();
+	elapsed = -next;
+	for (i = 0; i < NR_STEPS; i++) {
+		for (next += step; rdtsc() < next; )
+			cpu_relax();
+		GUEST_SYNC(0);
+	}
+	elapsed += rdtsc();
+	/* Some may have merged while the vCPU did not run. */
+	GUEST_ASSERT(shared.taken >= elapsed / guest_cycles(PERIOD_NS) / 2);
 	GUEST_SYNC(1);
 }
 
@@ -395,6 +419,21 @@ TEST_F(timer, period_is_the_last)
 	run_to(m->vcpu, 0);
 	/* KVM's timer has it then, until the period is over. */
 	vcpu_ioctl(m->vcpu, KVM_GET_LAPIC, &lapic);
+	run_to(m->vcpu, 1);
+}
+
+TEST_F(timer, period_is_not_put_off)
+{
+	struct machine *m = &self->m;
+	struct kvm_lapic_state lapic;
+	int i;
+
+	make_vm(m, m->host_ns ?: 1, guest_takes_periods);
+	for (i = 0; i < NR_STEPS; i++) {
+		run_to(m->vcpu, 0);
+		/* KVM takes the timer, and would give it back at once. */
+		vcpu_ioctl(m->vcpu, KVM_GET_LAPIC, &lapic);
+	}
 	run_to(m->vcpu, 1);
 }
 
