@@ -61,7 +61,7 @@ static bool read_number(const char *dir, const char *name, long long *value)
            sscanf(text, "%lld", value) == 1;
 }
 
-/* Per cent of a CPU that the control group may use, -1 if that is not limited */
+/* Per cent of a CPU that the control group may use, -1 if not limited */
 static int cgroup_limit(const char *dir)
 {
     g_autofree char *file = g_build_filename(dir, "cpu.max", NULL);
