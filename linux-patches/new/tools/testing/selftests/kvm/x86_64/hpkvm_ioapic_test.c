@@ -192,8 +192,10 @@ static void guest_serve(int me)
 		asm volatile("cli" : : : "memory");
 		break;
 	case STI:
+		/* First: after STI a handler may come, and serve the next. */
+		WRITE_ONCE(shared.request[me], NOTHING);
 		asm volatile("sti" : : : "memory");
-		break;
+		return;
 	case READ_IRR:
 		shared.irr = guest_lapic_bit(APIC_IRR, shared.vector);
 		break;
