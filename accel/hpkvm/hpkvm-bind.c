@@ -269,6 +269,7 @@ static bool may_pass(HpkvmReason reason)
     case HPKVM_REASON_CPU_IRQ:
     case HPKVM_REASON_CPU_STALE:
     case HPKVM_REASON_NO_PERMISSION:
+    case HPKVM_REASON_NO_VECTORS:
     case HPKVM_REASON_LIST_EXHAUSTED:
     case HPKVM_REASON_EMULATOR_CONFINED:
         return true;

@@ -59,7 +59,7 @@ static const struct {
     KERNEL(CPU_NOT_ALLOWED, "cpu %d is outside of QEMU's cpuset"),
     KERNEL(CPU_LAST, "cpu %d is the host's last housekeeping CPU"),
     KERNEL(CPU_TIMEKEEPER, "cpu %d keeps the host's time"),
-    KERNEL(CPU_IRQ, "a host interrupt is bound to cpu %d"),
+    KERNEL(CPU_IRQ, "a host interrupt cannot leave cpu %d"),
     KERNEL(CPU_STALE, "the LAPIC of cpu %d could not be cleared"),
     KERNEL(ALREADY_BOUND, "the vCPU owns a core already"),
     KERNEL(NO_PERMISSION, "cpu %d is not isolated and QEMU lacks "
@@ -81,6 +81,8 @@ static const struct {
     KERNEL(DEBUG, "the vCPU is being debugged, or in SMM, or has an interrupt "
            "of SynIC with AutoEOI"),
     KERNEL(USER_ACCESS, "QEMU has just read or written LAPIC state"),
+    KERNEL(NO_VECTORS, "the other CPUs have no vectors left for host "
+           "interrupts of cpu %d"),
 #undef KERNEL
 };
 
@@ -123,8 +125,14 @@ char *hpkvm_reason_text(HpkvmReason reason, int host_cpu, uint32_t irq,
     GString *str = g_string_new(NULL);
 
     if (reason == HPKVM_REASON_CPU_IRQ && *culprit) {
-        g_string_append_printf(str, "irq %u %s is bound to cpu %d", irq,
+        g_string_append_printf(str, "irq %u %s cannot leave cpu %d", irq,
                                culprit, host_cpu);
+        return g_string_free(str, false);
+    }
+    if (reason == HPKVM_REASON_NO_PERMISSION && *culprit) {
+        g_string_append_printf(str, "irq %u %s is meant for cpu %d alone and "
+                               "QEMU lacks CAP_SYS_NICE", irq, culprit,
+                               host_cpu);
         return g_string_free(str, false);
     }
     if (number) {

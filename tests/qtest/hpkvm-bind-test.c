@@ -172,7 +172,7 @@ static const struct {
     const char *message;
 } refusals[] = {
     { "cpu-irq", KVM_HPKVM_REASON_CPU_IRQ, "45 nvme0q3",
-      "irq 45 nvme0q3 is bound to cpu 3" },
+      "irq 45 nvme0q3 cannot leave cpu 3" },
     { "cpu-leased", KVM_HPKVM_REASON_CPU_LEASED, "0",
       "another vCPU owns cpu 3" },
     { "cpu-invalid", KVM_HPKVM_REASON_CPU_INVALID, "0",
@@ -184,6 +184,11 @@ static const struct {
       "cpu 3 is the host's last housekeeping CPU" },
     { "no-permission", KVM_HPKVM_REASON_NO_PERMISSION, "0",
       "cpu 3 is not isolated and QEMU lacks CAP_SYS_NICE" },
+    { "no-permission", KVM_HPKVM_REASON_NO_PERMISSION, "45 eth0-rx-1",
+      "irq 45 eth0-rx-1 is meant for cpu 3 alone and QEMU lacks "
+      "CAP_SYS_NICE" },
+    { "no-vectors", KVM_HPKVM_REASON_NO_VECTORS, "0",
+      "the other CPUs have no vectors left for host interrupts of cpu 3" },
     { "host-unsuitable", KVM_HPKVM_REASON_HOST_UNSUITABLE, "0 FRED",
       "the host cannot dedicate cores: FRED" },
     { "unknown", 12345, "0", "no reason known to this QEMU" },
@@ -226,7 +231,7 @@ static void test_refused_must(void)
     g_assert_cmpint(hpkvm_run_qemu(&kernel, args, NULL), ==, 1);
     hpkvm_assert_stderr("1 of 2 vCPUs own a core, and fallback=off does not "
                         "allow ordinary KVM: vCPU 0 on cpu 2, vCPU 1 refused "
-                        "(irq 45 nvme0q3 is bound to cpu 3)\n", 1);
+                        "(irq 45 nvme0q3 cannot leave cpu 3)\n", 1);
     hpkvm_assert_log("BIND vcpu=0", 1);
     hpkvm_assert_log("RUN", 0);
 }

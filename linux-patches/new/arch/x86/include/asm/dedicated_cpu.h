@@ -15,7 +15,6 @@
 #include <linux/dedicated_cpu.h>
 #include <asm/irq_vectors.h>
 
-struct irq_desc;
 struct notifier_block;
 struct task_struct;
 
@@ -101,9 +100,7 @@ int dedicated_cpu_eoi(void);
 bool dedicated_cpu_may_enter(void);
 unsigned long dedicated_cpu_idt(void);
 
-/* Internal to kernel/apic: what apic.c and vector.c do for the host side. */
-struct irq_desc *lapic_close_vectors(void);
-void lapic_reopen_vectors(void);
+/* Internal to kernel/apic: what apic.c does for the host side. */
 void lapic_timer_lend(unsigned int cpu, bool lend);
 
 /* Internal to kernel/apic: the two halves of the host side. */

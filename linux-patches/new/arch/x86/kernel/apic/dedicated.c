@@ -17,9 +17,6 @@
 #include <linux/cpuset.h>
 #include <linux/delay.h>
 #include <linux/device.h>
-#include <linux/interrupt.h>
-#include <linux/irq.h>
-#include <linux/irqdesc.h>
 #include <linux/mutex.h>
 #include <linux/notifier.h>
 #include <linux/overflow.h>
@@ -135,6 +132,16 @@ unsigned int dedicated_cpu_deputy(unsigned int cpu)
 }
 EXPORT_SYMBOL_GPL(dedicated_cpu_deputy);
 
+/*
+ * struct dedicated_request - a lease, as the worker on the CPU sees it
+ * @why: filled in on refusal
+ * @privileged: the task that asks for it has CAP_SYS_NICE
+ */
+struct dedicated_request {
+	struct dedicated_refusal *why;
+	bool privileged;
+};
+
 static int dedicated_refuse(struct dedicated_refusal *why, u32 reason, int err)
 {
 	why->reason = reason;
@@ -166,30 +173,26 @@ int dedicated_cpu_host_unsuitable(struct dedicated_refusal *why)
 }
 EXPORT_SYMBOL_GPL(dedicated_cpu_host_unsuitable);
 
-static const char *dedicated_irq_user(const struct irq_desc *desc)
+/* No device interrupt of the host may reach a leased CPU: they move. */
+static int dedicated_close_vectors(struct dedicated_request *request)
 {
-	const struct irqaction *action = READ_ONCE(desc->action);
+	struct dedicated_refusal *why = request->why;
+	int ret;
 
-	if (!action)
-		return "(no handler yet)";
-	return action->name ?: "(unnamed)";
-}
-
-/* No device interrupt of the host may reach a leased CPU. */
-static int dedicated_close_vectors(struct dedicated_refusal *why)
-{
-	struct irq_desc *desc;
-	int ret = 0;
-
-	irq_lock_sparse();
-	desc = lapic_close_vectors();
-	if (desc) {
-		why->irq = irq_desc_get_irq(desc);
-		strscpy(why->culprit, dedicated_irq_user(desc));
-		ret = dedicated_refuse(why, KVM_HPKVM_REASON_CPU_IRQ, -EBUSY);
+	ret = lapic_close_vectors(request->privileged, &why->irq, why->culprit,
+				  sizeof(why->culprit));
+	switch (ret) {
+	case 0:
+		return 0;
+	case -EPERM:
+		return dedicated_refuse(why, KVM_HPKVM_REASON_NO_PERMISSION,
+					ret);
+	case -ENOSPC:
+		return dedicated_refuse(why, KVM_HPKVM_REASON_NO_VECTORS, ret);
+	default:
+		/* What else a chip or its driver says is for them alone. */
+		return dedicated_refuse(why, KVM_HPKVM_REASON_CPU_IRQ, -EBUSY);
 	}
-	irq_unlock_sparse();
-	return ret;
 }
 
 /* At least one CPU stays that can do everything for the leased ones. */
@@ -570,11 +573,6 @@ void dedicated_cpu_drain(u32 *irr, u32 *isr)
 }
 EXPORT_SYMBOL_GPL(dedicated_cpu_drain);
 
-static void dedicated_reopen_vectors(void *unused)
-{
-	lapic_reopen_vectors();
-}
-
 static void dedicated_stop_remote_tick(unsigned int cpu)
 {
 	/* The core has to find something to replace the remote one with. */
@@ -586,13 +584,14 @@ static void dedicated_stop_remote_tick(unsigned int cpu)
  * In a worker of the CPU's own: the task was moved there, but anybody with
  * its user ID may move it away at any moment.
  */
-static long dedicated_lease_this_cpu(void *refusal)
+static long dedicated_lease_this_cpu(void *arg)
 {
-	struct dedicated_refusal *why = refusal;
+	struct dedicated_request *request = arg;
+	struct dedicated_refusal *why = request->why;
 	unsigned int cpu = smp_processor_id();
 	int ret;
 
-	ret = dedicated_close_vectors(why);
+	ret = dedicated_close_vectors(request);
 	if (ret)
 		return ret;
 
@@ -609,6 +608,7 @@ static long dedicated_lease_this_cpu(void *refusal)
 		ret = dedicated_refuse(why, KVM_HPKVM_REASON_CPU_STALE, -EIO);
 		goto err_tick;
 	}
+	lapic_free_moved_vectors();
 	return 0;
 
 err_tick:
@@ -617,7 +617,7 @@ err_withdraw:
 	lapic_timer_lend(cpu, false);
 	cpumask_clear_cpu(cpu, &__cpu_dedicated_mask);
 	dl_server_resume(cpu);
-	dedicated_reopen_vectors(NULL);
+	lapic_open_vectors(cpu);
 	return ret;
 }
 
@@ -648,6 +648,10 @@ static void dedicated_keep_online(unsigned int cpu, bool keep)
 static int dedicated_move_and_lease(unsigned int cpu,
 				    struct dedicated_refusal *why)
 {
+	struct dedicated_request request = {
+		.why = why,
+		.privileged = capable(CAP_SYS_NICE),
+	};
 	cpumask_var_t before;
 	int ret;
 
@@ -657,7 +661,7 @@ static int dedicated_move_and_lease(unsigned int cpu,
 	cpumask_copy(before, current->cpus_ptr);
 	ret = set_cpus_allowed_ptr(current, cpumask_of(cpu));
 	if (!ret) {
-		ret = work_on_cpu(cpu, dedicated_lease_this_cpu, why);
+		ret = work_on_cpu(cpu, dedicated_lease_this_cpu, &request);
 		if (ret)
 			set_cpus_allowed_ptr(current, before);
 	}
@@ -724,7 +728,7 @@ void dedicated_cpu_release(unsigned int cpu)
 	dedicated_stop_remote_tick(cpu);
 	cpumask_clear_cpu(cpu, &__cpu_dedicated_mask);
 	dl_server_resume(cpu);
-	smp_call_function_single(cpu, dedicated_reopen_vectors, NULL, 1);
+	lapic_open_vectors(cpu);
 	cpus_read_unlock();
 
 	if (cpumask_empty(cpu_dedicated_mask))

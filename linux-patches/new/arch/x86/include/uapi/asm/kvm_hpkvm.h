@@ -62,10 +62,10 @@ enum kvm_hpkvm_reason {
 	KVM_HPKVM_REASON_CPU_NOT_ALLOWED, /* outside the task's cpuset */
 	KVM_HPKVM_REASON_CPU_LAST,	/* last housekeeping CPU */
 	KVM_HPKVM_REASON_CPU_TIMEKEEPER, /* does the host's timekeeping */
-	KVM_HPKVM_REASON_CPU_IRQ,	/* a host interrupt is routed to it: culprit */
+	KVM_HPKVM_REASON_CPU_IRQ,	/* a host interrupt cannot leave it: culprit */
 	KVM_HPKVM_REASON_CPU_STALE,	/* the core's LAPIC could not be cleared */
 	KVM_HPKVM_REASON_ALREADY_BOUND,	/* this vCPU holds a core */
-	KVM_HPKVM_REASON_NO_PERMISSION,	/* CAP_SYS_NICE is missing */
+	KVM_HPKVM_REASON_NO_PERMISSION,	/* CAP_SYS_NICE is missing; culprit: for what */
 	KVM_HPKVM_REASON_HOST_UNSUITABLE, /* no x2APIC, FRED, PTI, ... : culprit */
 	KVM_HPKVM_REASON_NO_LAPIC,	/* the VM has no in-kernel LAPIC */
 	/* state: bound, but emulated for now */
@@ -82,6 +82,8 @@ enum kvm_hpkvm_reason {
 	KVM_HPKVM_REASON_FEATURE_OFF,	/* KVM_HPKVM_F_DIRECT_IRQ not enabled */
 	KVM_HPKVM_REASON_DEBUG,		/* single-step, SMM, AutoEOI of SynIC, ... */
 	KVM_HPKVM_REASON_USER_ACCESS,	/* user space read or wrote LAPIC state */
+	/* bind: what came later */
+	KVM_HPKVM_REASON_NO_VECTORS,	/* other CPUs lack them for host interrupts */
 	KVM_HPKVM_REASON_MAX
 };
 
@@ -90,7 +92,8 @@ enum kvm_hpkvm_reason {
  * @cpu: in: the host's logical CPU number
  * @flags: in: must be 0
  * @reason: out: enum kvm_hpkvm_reason, set on success and on failure
- * @irq: out: Linux interrupt number with REASON_CPU_IRQ, else 0
+ * @irq: out: Linux interrupt number with REASON_CPU_IRQ, REASON_NO_VECTORS, and
+ *	 REASON_NO_PERMISSION if @culprit is not empty, else 0
  * @culprit: out: NUL-terminated name of what is in the way, or empty
  * @reserved: in: must be 0
  *

@@ -29,6 +29,7 @@
 #define OTHER_VECTOR	0x93
 #define NR_IRQS		500
 #define NR_CALLS	1000
+#define NR_HOST_IRQS	400	/* see hpkvm_count() */
 #define SETTLE_US	2000
 
 static uint64_t hits[256];
@@ -602,6 +603,81 @@ TEST_F_TIMEOUT(vfio, any_order, 7200)
 	let_it_arrive(m);
 	connect_interrupt(m);
 	is_direct_again(m);
+}
+
+/* Which CPUs new interrupts of the host's may go to, as a mask. */
+static void set_default_affinity(uint32_t mask)
+{
+	FILE *f = fopen("/proc/irq/default_smp_affinity", "w");
+
+	TEST_ASSERT(f && fprintf(f, "%x", mask) > 0 && !fclose(f),
+		    "Can't set the default affinity to %x: %d", mask, errno);
+}
+
+static uint32_t get_default_affinity(void)
+{
+	FILE *f = fopen("/proc/irq/default_smp_affinity", "r");
+	uint32_t mask;
+
+	TEST_ASSERT(f && fscanf(f, "%x", &mask) == 1 && !fclose(f),
+		    "Can't read the default affinity: %d", errno);
+	return mask;
+}
+
+struct leaser {
+	struct machine *m;
+	pthread_t thread;
+	bool stop;
+};
+
+static void *lease_and_release(void *arg)
+{
+	struct leaser *l = arg;
+
+	while (!READ_ONCE(l->stop)) {
+		unbind(l->m);
+		bind_again(l->m);
+	}
+	return NULL;
+}
+
+static bool eventfd_has_come(int fd)
+{
+	uint64_t n;
+
+	return read(fd, &n, sizeof(n)) == sizeof(n);
+}
+
+/*
+ * The host's own interrupt, meant for the core, is set up and torn down while
+ * the core is leased and given back.  The device cannot mask it, so that it has
+ * its vector, and hardware knows that, before anybody has requested it.
+ */
+TEST_F_TIMEOUT(vfio, host_irq_amid_leases, 3600)
+{
+	uint32_t affinity = get_default_affinity();
+	int irqs = hpkvm_count(NR_HOST_IRQS), lost = 0;
+	struct leaser l = { .m = &self->m };
+	struct machine *m = &self->m;
+
+	set_trigger(m, false);
+	set_irqfd(m, KVM_IRQFD_FLAG_DEASSIGN);
+	close_eventfd(m);
+	m->eventfd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
+	set_default_affinity(BIT(m->core));
+	ASSERT_EQ(0, pthread_create(&l.thread, NULL, lease_and_release, &l));
+
+	for (int i = 0; i < irqs && !lost; i++) {
+		set_trigger(m, true);
+		WRITE_ONCE(*m->raise, 1);
+		lost += !HPKVM_WAIT(eventfd_has_come(m->eventfd));
+		WRITE_ONCE(*m->ack, ~0);
+		set_trigger(m, false);
+	}
+	WRITE_ONCE(l.stop, true);
+	EXPECT_EQ(0, pthread_join(l.thread, NULL));
+	set_default_affinity(affinity);
+	EXPECT_EQ(0, lost);
 }
 
 TEST_HARNESS_MAIN
