@@ -31,8 +31,7 @@ for program in "$FILES"/${PROGRAMS:-hpkvm_*_test}; do
 		result 1 "$name: ran to its end"
 		echo "status $status, $run of ${planned:-?} results" | notes
 	fi
-	# This host has all that the tests ask for: boot it with irqaffinity=0,
-	# so that CPU 1 can be leased and is not isolated.
+	# This host has all that the tests ask for.
 	if grep -q '^ok .*# SKIP' /tmp/selftest; then
 		result 1 "$name: nothing is skipped in this host"
 		grep SKIP /tmp/selftest | notes

@@ -37,8 +37,7 @@ def kernel_arguments(options):
              'mitigations=off', TSC_TOLERANCE, NO_TIMER_CHECK]
     if options.smp > HOUSEKEEPING:
         cpus = f'{HOUSEKEEPING}-{options.smp - 1}'
-        words += [f'nohz_full={cpus}', f'rcu_nocbs={cpus}',
-                  f'irqaffinity=0-{HOUSEKEEPING - 1}']
+        words += [f'nohz_full={cpus}', f'rcu_nocbs={cpus}']
     # Of some parameters (nohz_full=) the kernel takes the first.
     given = {word.partition('=')[0]
              for more in options.append for word in more.split()}
