@@ -678,6 +678,8 @@ TEST_F_TIMEOUT(vfio, host_irq_amid_leases, 3600)
 	EXPECT_EQ(0, pthread_join(l.thread, NULL));
 	set_default_affinity(affinity);
 	EXPECT_EQ(0, lost);
+	/* Nor has the guest had one that is the host's. */
+	EXPECT_EQ(0, arrived(m));
 }
 
 TEST_HARNESS_MAIN
