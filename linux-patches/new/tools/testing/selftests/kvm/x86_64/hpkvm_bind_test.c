@@ -289,23 +289,24 @@ static unsigned int move_irq(uint32_t cpu, char *old, size_t size)
 	return 0;
 }
 
-/* Is it aimed at @cpu? */
-static bool irq_is_at(unsigned int irq, uint32_t cpu)
+static bool irq_names(unsigned int irq, const char *list, uint32_t cpu)
 {
 	char path[64];
 
-	snprintf(path, sizeof(path), "/proc/irq/%u/effective_affinity_list",
-		 irq);
+	snprintf(path, sizeof(path), "/proc/irq/%u/%s", irq, list);
 	return hpkvm_cpu_in_list(path, cpu);
+}
+
+/* Is it aimed at @cpu? */
+static bool irq_is_at(unsigned int irq, uint32_t cpu)
+{
+	return irq_names(irq, "effective_affinity_list", cpu);
 }
 
 /* Is it meant for @cpu? */
 static bool irq_is_for(unsigned int irq, uint32_t cpu)
 {
-	char path[64];
-
-	snprintf(path, sizeof(path), "/proc/irq/%u/smp_affinity_list", irq);
-	return hpkvm_cpu_in_list(path, cpu);
+	return irq_names(irq, "smp_affinity_list", cpu);
 }
 
 static void restore_irq(unsigned int irq, const char *old)
