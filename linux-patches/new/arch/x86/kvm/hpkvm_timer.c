@@ -25,6 +25,8 @@
 #include "x86.h"
 
 #define HPKVM_TIMER_NEAR_US	20
+/* What is as close to expiry as that when it is saved is waited for, too. */
+#define HPKVM_TIMER_SAVED_US	100
 /* Counts with the divider at 1 that are possible with that at 128. */
 #define HPKVM_TIMER_MAX		((U32_MAX - 2ull) << 7)
 /*
@@ -569,6 +571,21 @@ void hpkvm_timer_start(struct kvm_vcpu *vcpu)
 	smp_call_function_single(h->cpu, hpkvm_timer_start_physical, &call, 1);
 }
 
+/*
+ * KVM's callback may be late, and what is left of the period is 0 until it runs:
+ * to whoever restores that, a period begins.  So wait until it has run, and has
+ * noted that the timer expired.
+ */
+static void hpkvm_timer_await_callback(struct kvm_timer *timer)
+{
+	ktime_t due = READ_ONCE(timer->target_expiration);
+
+	while (hrtimer_active(&timer->timer) &&
+	       READ_ONCE(timer->target_expiration) == due &&
+	       ktime_us_delta(due, ktime_get()) < HPKVM_TIMER_SAVED_US)
+		cpu_relax();
+}
+
 /**
  * hpkvm_timer_show_expired - have an expired timer's interrupt in KVM's IRR
  * @vcpu: a vCPU of any kind, in emulated mode
@@ -584,5 +601,6 @@ void hpkvm_timer_show_expired(struct kvm_vcpu *vcpu)
 		return;
 	/* The vendor's timer stands still while nobody is in KVM_RUN. */
 	kvm_lapic_switch_to_sw_timer(vcpu);
+	hpkvm_timer_await_callback(&vcpu->arch.apic->lapic_timer);
 	kvm_inject_pending_timer_irqs(vcpu);
 }

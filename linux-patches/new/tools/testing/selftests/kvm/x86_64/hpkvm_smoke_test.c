@@ -32,6 +32,8 @@
 #define KICK_JITTER	2000	/* cycles */
 #define TIMER_US	200
 #define UNSERVED_MS	100
+#define NR_SAVES	200
+#define SAVED_MS	2	/* until a timer expires that is saved all the time */
 #define CALL_PAUSE_US	200	/* at most, between two calls of the host's */
 #define HELD_US		500	/* long enough for some */
 #define NR_VCPUS	2
@@ -830,6 +832,66 @@ TEST_F_TIMEOUT(smoke, timer_between_ioctls, 60 * PATIENCE)
 		EXPECT_EQ(BIT(TIMER_VECTOR % 32),
 			  *(uint32_t *)(lapic.regs + APIC_IRR +
 					TIMER_VECTOR / 32 * 0x10));
+}
+
+static uint32_t *reg_of(struct kvm_lapic_state *lapic, unsigned int reg)
+{
+	return (uint32_t *)(lapic->regs + reg);
+}
+
+#define TIMER_IRR	(APIC_IRR + TIMER_VECTOR / 32 * 0x10)
+
+/* A periodic timer has SAVED_MS to go, and its callback runs on this CPU. */
+static void start_period(struct kvm_vcpu *vcpu, struct kvm_lapic_state *lapic)
+{
+	uint32_t left = SAVED_MS * 1000000 / count.bus_ns;
+
+	vcpu_ioctl(vcpu, KVM_GET_LAPIC, lapic);
+	*reg_of(lapic, TIMER_IRR) = 0;
+	*reg_of(lapic, APIC_SPIV) = APIC_SPIV_APIC_ENABLED | 0xff;
+	*reg_of(lapic, APIC_LVTT) = APIC_LVT_TIMER_PERIODIC | TIMER_VECTOR;
+	*reg_of(lapic, APIC_TDCR) = TDCR_DIV_1;
+	*reg_of(lapic, APIC_TMICT) = left * 100;
+	*reg_of(lapic, APIC_TMCCT) = left;
+	vcpu_ioctl(vcpu, KVM_SET_LAPIC, lapic);
+}
+
+/* Save it until it shows: is there a time when nobody would know of it? */
+static bool is_lost_when_saved(struct kvm_vcpu *vcpu,
+			       struct kvm_lapic_state *lapic)
+{
+	uint32_t left;
+
+	do {
+		left = *reg_of(lapic, APIC_TMCCT);
+		vcpu_ioctl(vcpu, KVM_GET_LAPIC, lapic);
+		if (*reg_of(lapic, TIMER_IRR))
+			return false;
+	} while (*reg_of(lapic, APIC_TMCCT) &&
+		 *reg_of(lapic, APIC_TMCCT) <= left);
+	return true;
+}
+
+/*
+ * Whenever a vCPU is saved, also when KVM's timer is due and its callback has
+ * yet to run on another CPU: either there is time left or the interrupt is there.
+ */
+TEST_F_TIMEOUT(smoke, timer_at_its_expiry, 60 * PATIENCE)
+{
+	struct kvm_vcpu *vcpu = self->m.vcpus[0];
+	struct kvm_lapic_state lapic;
+	int i, lost = 0;
+
+	if (!self->m.passthrough)
+		SKIP(return, "stock KVM shows it at the next KVM_RUN only");
+	for (i = 0; i < NR_SAVES; i++) {
+		hpkvm_pin(0);
+		start_period(vcpu, &lapic);
+		hpkvm_pin(1);
+		lost += is_lost_when_saved(vcpu, &lapic);
+	}
+	TEST_ASSERT(!lost, "saved without its interrupt and without time left: %d of %d",
+		    lost, NR_SAVES);
 }
 
 static void guest_far_deadlines(void)
