@@ -882,16 +882,17 @@ TEST_F_TIMEOUT(smoke, timer_at_its_expiry, 60 * PATIENCE)
 	struct kvm_lapic_state lapic;
 	int i, lost = 0;
 
-	if (!self->m.passthrough)
-		SKIP(return, "stock KVM shows it at the next KVM_RUN only");
 	for (i = 0; i < NR_SAVES; i++) {
 		hpkvm_pin(0);
 		start_period(vcpu, &lapic);
 		hpkvm_pin(1);
 		lost += is_lost_when_saved(vcpu, &lapic);
 	}
-	TEST_ASSERT(!lost, "saved without its interrupt and without time left: %d of %d",
-		    lost, NR_SAVES);
+	printf("# saved without its interrupt and without time left: %d of %d\n",
+	       lost, NR_SAVES);
+	/* Stock KVM shows it after the next KVM_RUN only. */
+	if (self->m.passthrough)
+		TEST_ASSERT_EQ(0, lost);
 }
 
 static void guest_far_deadlines(void)
