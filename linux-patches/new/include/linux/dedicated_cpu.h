@@ -25,6 +25,12 @@ static __always_inline bool cpu_dedicated(unsigned int cpu)
 	       cpumask_test_cpu(cpu, cpu_dedicated_mask);
 }
 
+/* cpu_dedicated_any - is any CPU leased to a guest? */
+static __always_inline bool cpu_dedicated_any(void)
+{
+	return static_branch_unlikely(&cpu_dedicated_key);
+}
+
 /* cpu_can_stand_in - can @cpu do what a dedicated one can't? */
 static inline bool cpu_can_stand_in(unsigned int cpu)
 {
@@ -32,14 +38,59 @@ static inline bool cpu_can_stand_in(unsigned int cpu)
 }
 
 unsigned int cpu_dedicated_stand_in(void);
-int tick_remote_start(unsigned int cpu, void (*raise)(unsigned int cpu));
+void tick_remote_start(unsigned int cpu, void (*raise)(unsigned int cpu));
 int tick_remote_stop(unsigned int cpu);
 void tick_remote_interrupt(void);
 void dl_server_resume(unsigned int cpu);
+void sched_dedicated_drain(unsigned int cpu);
+
+#ifdef CONFIG_NO_HZ_FULL
+bool __cpu_dedicated_looping(unsigned int cpu);
+
+/* Is the thread that runs the guest of @cpu in its run loop? */
+static __always_inline bool cpu_dedicated_looping(unsigned int cpu)
+{
+	return cpu_dedicated_any() && __cpu_dedicated_looping(cpu);
+}
+
+int sched_tick_dedicated_begin(unsigned int cpu);
+void sched_tick_dedicated_end(unsigned int cpu);
+void tick_dedicated_begin(unsigned int cpu);
+void tick_dedicated_end(unsigned int cpu);
+void tick_dedicated_loop(bool in);
+#else
+static __always_inline bool cpu_dedicated_looping(unsigned int cpu)
+{
+	return false;
+}
+
+static inline int sched_tick_dedicated_begin(unsigned int cpu) { return 0; }
+static inline void sched_tick_dedicated_end(unsigned int cpu) { }
+static inline void tick_dedicated_begin(unsigned int cpu) { }
+static inline void tick_dedicated_end(unsigned int cpu) { }
+static inline void tick_dedicated_loop(bool in) { }
+#endif
 
 #else
 
+#define cpu_dedicated_mask cpu_none_mask
+
 static __always_inline bool cpu_dedicated(unsigned int cpu)
+{
+	return false;
+}
+
+static __always_inline bool cpu_dedicated_any(void)
+{
+	return false;
+}
+
+static inline unsigned int cpu_dedicated_stand_in(void)
+{
+	return cpumask_first(cpu_online_mask);
+}
+
+static __always_inline bool cpu_dedicated_looping(unsigned int cpu)
 {
 	return false;
 }

@@ -141,29 +141,23 @@ static void tick_remote_init(struct tick_remote *tr, unsigned int cpu)
  * @raise: has tick_remote_interrupt() called on @cpu, in hard irq context;
  *	called on a housekeeping CPU in hard irq context
  *
- * The caller must not migrate.  The device used before is shut down and
- * released by the clockevents core.
- *
- * Return: 0, or -EBUSY if @cpu does the timekeeping of a nohz_full system.
+ * The caller must not migrate, and @cpu does not keep the time any more.  The
+ * device used before is shut down and released by the clockevents core.
  */
-int tick_remote_start(unsigned int cpu, void (*raise)(unsigned int cpu))
+void tick_remote_start(unsigned int cpu, void (*raise)(unsigned int cpu))
 {
 	struct tick_remote *tr = per_cpu_ptr(&tick_remote, cpu);
-
-	if (tick_nohz_full_enabled() && READ_ONCE(tick_do_timer_cpu) == cpu)
-		return -EBUSY;
 
 	if (!tr->initialized)
 		tick_remote_init(tr, cpu);
 	tr->expires = KTIME_MAX;
 	tr->raise = raise;
 	clockevents_register_device(&tr->evt);
-	return 0;
 }
 
 /**
  * tick_remote_stop - give @cpu its own clock event device back
- * @cpu: a CPU for which tick_remote_start() succeeded
+ * @cpu: a CPU for which tick_remote_start() was called
  *
  * May sleep.  @raise is not called any more when this returns.
  *

@@ -7,6 +7,7 @@
 #ifndef __KVM_X86_HPKVM_H
 #define __KVM_X86_HPKVM_H
 
+#include <linux/dedicated_cpu.h>
 #include <linux/jump_label.h>
 #include <linux/kvm_host.h>
 #include <linux/kvm_irqfd.h>
@@ -103,6 +104,26 @@ static inline bool kvm_hpkvm_update(struct kvm_vcpu *vcpu)
 {
 	return !static_branch_unlikely(&kvm_hpkvm_key) ||
 	       vcpu->arch.hpkvm.cpu < 0 || __kvm_hpkvm_update(vcpu);
+}
+
+/*
+ * kvm_hpkvm_vcpu_load - the vCPU gets the CPU that it is on
+ *
+ * While it runs on its core, the core needs no tick: user space, ioctls and
+ * other tasks do.
+ */
+static inline void kvm_hpkvm_vcpu_load(struct kvm_vcpu *vcpu, int cpu)
+{
+	if (static_branch_unlikely(&kvm_hpkvm_key))
+		tick_dedicated_loop(vcpu->arch.hpkvm.cpu == cpu &&
+				    vcpu->wants_to_run);
+}
+
+/* kvm_hpkvm_vcpu_put - the vCPU gives up the CPU that it is on */
+static inline void kvm_hpkvm_vcpu_put(struct kvm_vcpu *vcpu)
+{
+	if (static_branch_unlikely(&kvm_hpkvm_key))
+		tick_dedicated_loop(false);
 }
 
 /* kvm_hpkvm_demote - have the whole state of the local APIC in KVM's */
@@ -269,6 +290,8 @@ static inline void kvm_hpkvm_vcpu_create(struct kvm_vcpu *vcpu) { }
 static inline void kvm_hpkvm_vcpu_destroy(struct kvm_vcpu *vcpu) { }
 static inline bool kvm_hpkvm_passthrough(struct kvm_vcpu *vcpu) { return false; }
 static inline bool kvm_hpkvm_update(struct kvm_vcpu *vcpu) { return true; }
+static inline void kvm_hpkvm_vcpu_load(struct kvm_vcpu *vcpu, int cpu) { }
+static inline void kvm_hpkvm_vcpu_put(struct kvm_vcpu *vcpu) { }
 static inline void kvm_hpkvm_demote(struct kvm_vcpu *vcpu, u32 reason) { }
 static inline bool kvm_hpkvm_enter(struct kvm_vcpu *vcpu) { return true; }
 static inline void kvm_hpkvm_exit(struct kvm_vcpu *vcpu) { }

@@ -11,6 +11,7 @@
 
 #include <linux/capability.h>
 #include <linux/cleanup.h>
+#include <linux/context_tracking.h>
 #include <linux/cpu.h>
 #include <linux/cpufeature.h>
 #include <linux/cpuhotplug.h>
@@ -18,6 +19,7 @@
 #include <linux/delay.h>
 #include <linux/device.h>
 #include <linux/mutex.h>
+#include <linux/nmi.h>
 #include <linux/notifier.h>
 #include <linux/overflow.h>
 #include <linux/percpu.h>
@@ -485,6 +487,7 @@ static int dedicated_close_apic(void)
 	d->ajar = false;
 	d->timer_held = false;
 	d->host_vector_caught = false;
+	ct_cpu_track_guest(true);
 	load_dedicated_idt();
 	dedicated_cpu_set_gate(DEDICATED_GATE_SHUT);
 	/*
@@ -510,6 +513,7 @@ static void dedicated_open_apic(void *unused)
 	native_apic_msr_write(APIC_TMICT, 0);
 	dedicated_cpu_drain(discard_irr, discard_isr);
 	WRITE_ONCE(d->gated, false);
+	ct_cpu_track_guest(false);
 	load_current_idt();
 	/* The guest's illegal vectors.  A write latches, a second one clears. */
 	native_apic_msr_write(APIC_ESR, 0);
@@ -580,6 +584,16 @@ static void dedicated_stop_remote_tick(unsigned int cpu)
 	WARN_ON_ONCE(tick_remote_stop(cpu));
 }
 
+/* On the CPU, called by an IPI or by its worker. */
+static void dedicated_leave(void *unused)
+{
+	unsigned int cpu = smp_processor_id();
+
+	guard(irqsave)();
+	cpumask_clear_cpu(cpu, &__cpu_dedicated_mask);
+	tick_dedicated_end(cpu);
+}
+
 /*
  * In a worker of the CPU's own: the task was moved there, but anybody with
  * its user ID may move it away at any moment.
@@ -596,13 +610,11 @@ static long dedicated_lease_this_cpu(void *arg)
 		return ret;
 
 	cpumask_set_cpu(cpu, &__cpu_dedicated_mask);
+	tick_dedicated_begin(cpu);
+	sched_dedicated_drain(cpu);
 	blocking_notifier_call_chain(&dedicated_notifiers, cpu, NULL);
 	lapic_timer_lend(cpu, true);
-	ret = tick_remote_start(cpu, dedicated_raise_timer);
-	if (ret) {
-		dedicated_refuse(why, KVM_HPKVM_REASON_CPU_TIMEKEEPER, ret);
-		goto err_withdraw;
-	}
+	tick_remote_start(cpu, dedicated_raise_timer);
 	ret = dedicated_wait_for_last_ipis() ?: dedicated_close_apic();
 	if (ret) {
 		ret = dedicated_refuse(why, KVM_HPKVM_REASON_CPU_STALE, -EIO);
@@ -613,9 +625,7 @@ static long dedicated_lease_this_cpu(void *arg)
 
 err_tick:
 	dedicated_stop_remote_tick(cpu);
-err_withdraw:
-	lapic_timer_lend(cpu, false);
-	cpumask_clear_cpu(cpu, &__cpu_dedicated_mask);
+	dedicated_leave(NULL);
 	dl_server_resume(cpu);
 	lapic_open_vectors(cpu);
 	return ret;
@@ -695,6 +705,9 @@ int dedicated_cpu_lease(unsigned int cpu, struct dedicated_refusal *why)
 	cpus_read_unlock();
 	if (ret)
 		return ret;
+	ret = sched_tick_dedicated_begin(cpu);
+	if (ret)
+		return ret;
 	dedicated_keep_online(cpu, true);
 	if (cpumask_empty(cpu_dedicated_mask))
 		dedicated_ipi_start();
@@ -707,9 +720,13 @@ int dedicated_cpu_lease(unsigned int cpu, struct dedicated_refusal *why)
 
 	if (cpumask_empty(cpu_dedicated_mask))
 		dedicated_ipi_stop();
-	if (ret)
+	if (ret) {
 		dedicated_keep_online(cpu, false);
-	return ret;
+		sched_tick_dedicated_end(cpu);
+		return ret;
+	}
+	lockup_detector_dedicated(cpu, true);
+	return 0;
 }
 EXPORT_SYMBOL_GPL(dedicated_cpu_lease);
 
@@ -726,14 +743,16 @@ void dedicated_cpu_release(unsigned int cpu)
 	cpus_read_lock();
 	smp_call_function_single(cpu, dedicated_open_apic, NULL, 1);
 	dedicated_stop_remote_tick(cpu);
-	cpumask_clear_cpu(cpu, &__cpu_dedicated_mask);
+	smp_call_function_single(cpu, dedicated_leave, NULL, 1);
 	dl_server_resume(cpu);
 	lapic_open_vectors(cpu);
 	cpus_read_unlock();
 
 	if (cpumask_empty(cpu_dedicated_mask))
 		dedicated_ipi_stop();
+	lockup_detector_dedicated(cpu, false);
 	dedicated_keep_online(cpu, false);
+	sched_tick_dedicated_end(cpu);
 }
 EXPORT_SYMBOL_GPL(dedicated_cpu_release);
 

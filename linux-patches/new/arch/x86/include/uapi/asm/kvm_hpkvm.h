@@ -61,7 +61,7 @@ enum kvm_hpkvm_reason {
 	KVM_HPKVM_REASON_CPU_LEASED,	/* another vCPU holds the core */
 	KVM_HPKVM_REASON_CPU_NOT_ALLOWED, /* outside the task's cpuset */
 	KVM_HPKVM_REASON_CPU_LAST,	/* last housekeeping CPU */
-	KVM_HPKVM_REASON_CPU_TIMEKEEPER, /* does the host's timekeeping */
+	KVM_HPKVM_REASON_CPU_TIMEKEEPER, /* not given any more */
 	KVM_HPKVM_REASON_CPU_IRQ,	/* a host interrupt cannot leave it: culprit */
 	KVM_HPKVM_REASON_CPU_STALE,	/* the core's LAPIC could not be cleared */
 	KVM_HPKVM_REASON_ALREADY_BOUND,	/* this vCPU holds a core */

@@ -1,0 +1,300 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+#
+# Runs inside an emulated host that was booted without nohz_full= and
+# rcu_nocbs=: a core is as quiet as those would make it while a guest has it, and
+# an ordinary one before and afterwards.  RCU, timekeeping, accounting and timers
+# of CPU time are right meanwhile.
+#
+#   SECONDS_QUIET  that a guest is watched                   (10)
+#   CYCLES         times that cores are taken and given back  (5)
+#   KICKS          see below                                  (6)
+#   PARTS          words: spin, limit, exits, maps, noise     (all)
+
+. /host/tests/inside/lib/tap.sh
+. /host/tests/inside/lib/vm.sh
+
+SECONDS_QUIET=${SECONDS_QUIET:-10}
+CYCLES=${CYCLES:-5}
+PARTS=${PARTS:-spin limit exits maps noise}
+# NMIs per vCPU and minute.  The emulated host boots with the tick of every CPU,
+# 15,000 a minute; with the boot parameters there is none.
+KICKS=${KICKS:-6}
+# A grace period and all callbacks, in ms, on a slow machine.
+SOON=5000
+VM_KERNEL=$FILES/quiet.elf
+VM_CPU=host
+TRACING=/sys/kernel/tracing
+CORES='2 3'
+
+isolation() { "$FILES/isolation" "$@"; }
+
+kicks() {	# name
+	vm_ask "$1" '{"execute":"query-hpkvm"}' | grep -o '"kicks": [0-9]*' |
+		awk '{ sum += $2 } END { print sum + 0 }'
+}
+
+# Not more than KICKS for each vCPU and minute, and one more for the start.
+is_quiet() {	# name
+	_kicks=$(kicks "$1")
+	sleep "$SECONDS_QUIET"
+	_kicks=$(($(kicks "$1") - _kicks))
+	_bound=$((2 * (KICKS * SECONDS_QUIET / 60 + 1)))
+	echo "$_kicks NMIs to 2 cores in $SECONDS_QUIET s, bound $_bound"
+	[ $_kicks -le $_bound ]
+}
+
+trace_start() { # event
+	echo c >$TRACING/tracing_cpumask
+	echo >$TRACING/trace
+	echo 1 >"$TRACING/events/$1/enable"
+}
+
+# What came to the cores meanwhile, into /tmp/trace.
+trace_stop() { # event
+	echo 0 >"$TRACING/events/$1/enable"
+	grep -v '^#' $TRACING/trace >/tmp/trace
+}
+
+on_core() { grep " \[00$1\] " /tmp/trace; }	# core
+
+# The tick of core $1 ended with the vCPU's thread on it.
+tick_stopped() {	# core
+	on_core "$1" | grep -m 1 'CPU.*/KVM.*success=1' && return
+	on_core "$1" | tail -n 5
+	return 1
+}
+
+callbacks_kept_tick() {	# core
+	on_core "$1" | grep -m 1 'CPU.*/KVM.*success=0 dependency=RCU$'
+}
+
+begin() {	# name, argument of the guest...
+	_name=$1
+	shift
+	vm_start "$_name" hpkvm,cpus=2-3 "$@"
+	ok "$_name: the guest starts" vm_wait_for "$_name" 90 'quiet: start'
+	ok "$_name: its vCPUs are in passthrough" vm_dedicated "$_name" 2
+}
+
+soon() {	# command...
+	_took=$("$@") || return 1
+	echo "the slowest took $_took ms"
+	[ "$_took" -le $SOON ]
+}
+
+# No NMI comes of it, but for one or two that would have come anyway.
+cost_nothing() {	# what isolation does, how often
+	_kicks=$(kicks spin)
+	isolation "$1" "$2" >/dev/null || return 1
+	_kicks=$(($(kicks spin) - _kicks))
+	echo "$_kicks NMIs to 2 cores"
+	[ $_kicks -le 4 ]
+}
+
+interrupts() {	# row, CPU
+	sed -n "s/^ *$1: *//p" /proc/interrupts |
+		awk -v column=$(($2 + 1)) '{ print $column }'
+}
+
+serves() {	# core
+	for _try in 1 2 3; do
+		"$FILES/core-check" "$1" && return
+	done
+	return 1
+}
+
+# Without any guest there is nothing of it.
+is_ordinary() {	# core
+	_loc=$(interrupts LOC "$1")
+	taskset "$(printf %x $((1 << $1)))" "$FILES/isolation" spin 2 >/dev/null
+	_loc=$(($(interrupts LOC "$1") - _loc))
+	echo "$_loc timer interrupts in 2 s of work"
+	[ $_loc -ge 100 ]
+}
+
+# ---- Somebody has to run on a core
+
+shares_core() {	# core
+	_got=$(taskset "$(printf %x $((1 << $1)))" "$FILES/isolation" spin 4)
+	echo "$_got ms of 4000"
+	[ "$_got" -ge 1000 ] && [ "$_got" -le 3000 ]
+}
+
+# ---- Time
+
+# Fields of a thread's /proc/.../stat, behind its name: user, system and guest
+# time, in ticks of USER_HZ.
+thread_times() {	# name, vCPU
+	sed 's/.*) //' "/proc/$(vm_pid "$1")/task/$(vm_vcpu_tid "$1" "$2")/stat" |
+		cut -d' ' -f12,13,41
+}
+
+cpu_times() { sed -n "s/^cpu$1 //p" /proc/stat; }	# core
+
+uptime_ms() { awk '{ print int($1 * 1000) }' /proc/uptime; }
+
+# What both say has passed since, in hundredths of a second, beside the wall.
+account() {	# name, vCPU, core
+	_t0=$(thread_times "$1" "$2") _c0=$(cpu_times "$3") _w0=$(uptime_ms)
+	sleep "$SECONDS_QUIET"
+	_t1=$(thread_times "$1" "$2") _c1=$(cpu_times "$3") _w1=$(uptime_ms)
+	echo "$_t0 $_t1 $(((_w1 - _w0) / 10)) $_c0 $_c1" >/tmp/account
+}
+
+# Within 2 %, and two ticks for when they are read.
+near() {	# what, its time, wall clock
+	echo "$1: $2 of $3 hundredths"
+	_d=$(($2 - $3))
+	[ ${_d#-} -le $(($3 / 50 + 4)) ]
+}
+
+thread_account() {
+	read -r _u0 _s0 _g0 _u1 _s1 _g1 _wall _rest </tmp/account
+	echo "user $((_u1 - _u0)), system $((_s1 - _s0)), guest $((_g1 - _g0))"
+	near "user and system time" $((_u1 + _s1 - _u0 - _s0)) "$_wall"
+}
+
+# User (and so guest) time is all of it; guest time alone says the same.
+guest_account() {
+	thread_account &&
+		near "guest time" $((_g1 - _g0)) "$_wall" &&
+		near "user time" $((_u1 - _u0)) "$_wall"
+}
+
+# user nice system idle iowait irq softirq steal guest guest_nice
+core_account() {
+	_sum=$(cut -d' ' -f8- /tmp/account | awk '{
+		for (i = 1; i <= 10; i++) d[i] = $(i + 10) - $i
+		print d[1] + d[2] + d[3] + d[6] + d[7], d[9], d[4] + d[5] }')
+	read -r _u0 _s0 _g0 _u1 _s1 _g1 _wall _rest </tmp/account
+	# shellcheck disable=SC2086  # three numbers
+	set -- $_sum
+	echo "busy $1, of it guest $2, idle $3"
+	near "busy time" "$1" "$_wall" && near "idle time" "$3" 0
+}
+
+# RLIMIT_CPU is looked at by the tick.  Two vCPUs use it up twice as fast.
+limited() {	# name
+	isolation limit "$(vm_pid "$1")" 6
+	vm_wait_end "$1" 15
+}
+
+# Who ran on a core beside its vCPU, and could have run elsewhere.
+intruders() {	# core
+	on_core "$1" | sed -n 's/.*next_comm=\(.*\) next_pid.*/\1/p' |
+		grep -v 'CPU [0-9]*\/KVM\|swapper\|/'"$1"'\|^migration' |
+		sort | uniq -c
+}
+
+undisturbed() {	# core
+	intruders "$1" >/tmp/intruders
+	cat /tmp/intruders
+	[ ! -s /tmp/intruders ]
+}
+
+cycle() {
+	isolation storm 3600 &
+	_storm=$!
+	for _n in $(seq "$CYCLES"); do
+		vm_kill noise
+		vm_start noise hpkvm,cpus=2-3
+		vm_wait_for noise 90 'quiet: start' &&
+			vm_dedicated noise 2 || break
+	done
+	_status=$?
+	kill $_storm
+	wait $_storm 2>/dev/null
+	return $_status
+}
+
+cores_are_ordinary() {	# when
+	for core in $CORES; do
+		ok "core $core has a tick $1" is_ordinary $core
+		ok "core $core serves the host $1" serves $core
+	done
+}
+
+# ---- The parts
+
+part_spin() {
+	trace_start timer/tick_stop
+	begin spin
+	sleep 2
+	trace_stop timer/tick_stop
+	for core in $CORES; do
+		ok "spin: the tick of core $core stops" tick_stopped $core
+	done
+	ok "spin: its cores are quiet" is_quiet spin
+	ok "spin: grace periods end" soon isolation grace-periods 20
+	ok "spin: they ask nothing of its cores" cost_nothing grace-periods 50
+	ok "spin: callbacks of RCU are run" soon isolation barriers 5
+	account spin 0 2
+	ok "spin: the time of its thread is right" guest_account
+	ok "spin: the time of its core is right" core_account
+	for core in $CORES; do
+		ok "spin: a task that is bound to core $core gets its share" \
+			shares_core $core
+		ok "spin: core $core serves the host" serves $core
+	done
+	ok "spin: its vCPUs are in passthrough still" vm_dedicated spin 2
+	ok "spin: its cores are quiet again" is_quiet spin
+	ok "spin: a limit of processor time ends it" limited spin
+	vm_kill spin
+}
+
+# It is there before the guest, as a fork passes it on.
+part_limit() {
+	ulimit -S -t 25
+	begin limit
+	ulimit -S -t unlimited
+	ok "limit: one that was there before ends it" vm_wait_end limit 40
+	vm_kill limit
+}
+
+# A guest that comes back to QEMU all the time.
+part_exits() {
+	begin exits exits=100000
+	account exits 0 2
+	ok "exits: the time of its thread is right" thread_account
+	vm_kill exits
+}
+
+# One whose exits leave callbacks behind.
+part_maps() {
+	begin maps maps=3000000000
+	sleep 2
+	trace_start timer/tick_stop
+	sleep 10
+	trace_stop timer/tick_stop
+	for core in $CORES; do
+		ok "maps: callbacks bring the tick of core $core back" \
+			callbacks_kept_tick $core
+		ok "maps: then it stops again" tick_stopped $core
+	done
+	vm_kill maps
+}
+
+# A host that does everything at once, and wants the cores.
+part_noise() {
+	begin noise
+	trace_start sched/sched_switch
+	isolation storm "$SECONDS_QUIET"
+	trace_stop sched/sched_switch
+	for core in $CORES; do
+		ok "noise: nobody but the guest runs on core $core" \
+			undisturbed $core
+	done
+	ok "noise: grace periods end" soon isolation grace-periods 20
+	ok "noise: its cores are quiet" is_quiet noise
+	ok "$CYCLES times: the cores are taken and given back" cycle
+	ok "noise: its cores are quiet after that" is_quiet noise
+	vm_kill noise
+}
+
+ok "no boot parameter isolates CPUs" \
+	not grep -E 'nohz_full=[0-9]|rcu_nocbs=[0-9]|isolcpus=' /proc/cmdline
+cores_are_ordinary "at first"
+for part in $PARTS; do
+	"part_$part"
+	cores_are_ordinary "after $part"
+done
