@@ -1105,8 +1105,6 @@ long kvm_hpkvm_vcpu_ioctl(struct kvm_vcpu *vcpu, unsigned int ioctl,
 	case KVM_SET_DEVICE_ATTR:
 	case KVM_SET_NESTED_STATE:
 		kvm_hpkvm_demote(vcpu, KVM_HPKVM_REASON_USER_ACCESS);
-		if (ioctl == KVM_GET_LAPIC)
-			hpkvm_timer_show_expired(vcpu);
 		fallthrough;
 	default:
 		return -ENOIOCTLCMD;

@@ -64,6 +64,8 @@ bool __kvm_hpkvm_reg_write(struct kvm_vcpu *vcpu, u32 reg, u32 val);
 bool __kvm_hpkvm_reg_read(struct kvm_vcpu *vcpu, u32 reg, u32 *val);
 bool __kvm_hpkvm_set_deadline(struct kvm_vcpu *vcpu, u64 data);
 bool __kvm_hpkvm_get_deadline(struct kvm_vcpu *vcpu, u64 *data);
+bool __kvm_hpkvm_timer_expired(struct kvm_vcpu *vcpu,
+			       struct kvm_lapic_state *s);
 bool kvm_hpkvm_enter(struct kvm_vcpu *vcpu);
 void kvm_hpkvm_exit(struct kvm_vcpu *vcpu);
 void __kvm_hpkvm_scan_end(struct kvm_vcpu *vcpu);
@@ -204,6 +206,13 @@ static inline bool kvm_hpkvm_vm(struct kvm *kvm)
 	return kvm->arch.hpkvm_features;
 }
 
+/* kvm_hpkvm_timer_expired - is a timer's interrupt missing from what is saved? */
+static inline bool kvm_hpkvm_timer_expired(struct kvm_vcpu *vcpu,
+					   struct kvm_lapic_state *s)
+{
+	return kvm_hpkvm_vm(vcpu->kvm) && __kvm_hpkvm_timer_expired(vcpu, s);
+}
+
 /* kvm_hpkvm_can_bypass - may a VFIO interrupt concern any VM of this host? */
 static inline bool kvm_hpkvm_can_bypass(void)
 {
@@ -299,6 +308,13 @@ static inline bool kvm_hpkvm_entry_stopped(struct kvm_vcpu *vcpu) { return false
 static inline unsigned long kvm_hpkvm_idt(void) { return 0; }
 static inline bool kvm_hpkvm_tsc_direct(struct kvm *kvm, u64 tsc) { return false; }
 static inline bool kvm_hpkvm_vm(struct kvm *kvm) { return false; }
+
+static inline bool kvm_hpkvm_timer_expired(struct kvm_vcpu *vcpu,
+					   struct kvm_lapic_state *s)
+{
+	return false;
+}
+
 static inline bool kvm_hpkvm_pending_eoi(struct kvm_vcpu *vcpu, int vector) { return false; }
 static inline void kvm_hpkvm_scan_end(struct kvm_vcpu *vcpu) { }
 

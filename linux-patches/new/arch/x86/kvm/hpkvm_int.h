@@ -84,6 +84,5 @@ void hpkvm_timer_start(struct kvm_vcpu *vcpu);
 void hpkvm_timer_stop(struct kvm_vcpu *vcpu, struct hpkvm_snapshot *snap);
 void hpkvm_timer_restore(struct kvm_vcpu *vcpu,
 			 const struct hpkvm_snapshot *snap);
-void hpkvm_timer_show_expired(struct kvm_vcpu *vcpu);
 
 #endif /* __KVM_X86_HPKVM_INT_H */

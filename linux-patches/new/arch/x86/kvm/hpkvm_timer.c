@@ -25,8 +25,6 @@
 #include "x86.h"
 
 #define HPKVM_TIMER_NEAR_US	20
-/* What is as close to expiry as that when it is saved is waited for, too. */
-#define HPKVM_TIMER_SAVED_US	100
 /* Counts with the divider at 1 that are possible with that at 128. */
 #define HPKVM_TIMER_MAX		((U32_MAX - 2ull) << 7)
 /*
@@ -571,36 +569,41 @@ void hpkvm_timer_start(struct kvm_vcpu *vcpu)
 	smp_call_function_single(h->cpu, hpkvm_timer_start_physical, &call, 1);
 }
 
-/*
- * KVM's callback may be late, and what is left of the period is 0 until it runs:
- * to whoever restores that, a period begins.  So wait until it has run, and has
- * noted that the timer expired.
- */
-static void hpkvm_timer_await_callback(struct kvm_timer *timer)
+/* Has KVM's timer expired, and its callback has yet to say so? */
+static bool hpkvm_timer_callback_is_late(struct kvm_timer *timer)
 {
-	ktime_t due = READ_ONCE(timer->target_expiration);
-
-	while (hrtimer_active(&timer->timer) &&
-	       READ_ONCE(timer->target_expiration) == due &&
-	       ktime_us_delta(due, ktime_get()) < HPKVM_TIMER_SAVED_US)
-		cpu_relax();
+	return hrtimer_active(&timer->timer) && !atomic_read(&timer->pending) &&
+	       !ktime_before(ktime_get(), READ_ONCE(timer->target_expiration));
 }
 
 /**
- * hpkvm_timer_show_expired - have an expired timer's interrupt in KVM's IRR
- * @vcpu: a vCPU of any kind, in emulated mode
+ * __kvm_hpkvm_timer_expired - is a timer's interrupt missing from what is saved?
+ * @vcpu: a vCPU of any kind, in emulated mode, with a local APIC in the kernel
+ * @s: what KVM_GET_LAPIC is about to return
  *
  * A timer that expired since the vCPU ran last: stock KVM keeps that to itself
- * until the next entry, and a VM that is saved now never sees the interrupt.
+ * until the next entry, and a VM that is saved now never sees the interrupt.  A
+ * callback that is late makes it worse: nothing is left of the period, and to
+ * whoever restores that, another begins.
+ *
  * Not in TSC-deadline mode: who saves TSC_DEADLINE saves it still armed.
+ *
+ * Return: true if the interrupt has come to KVM's local APIC meanwhile, whose
+ * state must be read again.
  */
-void hpkvm_timer_show_expired(struct kvm_vcpu *vcpu)
+bool __kvm_hpkvm_timer_expired(struct kvm_vcpu *vcpu, struct kvm_lapic_state *s)
 {
-	if (!vcpu->kvm->arch.hpkvm_features || !lapic_in_kernel(vcpu) ||
-	    hpkvm_deadline_mode(vcpu))
-		return;
+	struct kvm_timer *timer = &vcpu->arch.apic->lapic_timer;
+
+	if (hpkvm_deadline_mode(vcpu))
+		return false;
 	/* The vendor's timer stands still while nobody is in KVM_RUN. */
 	kvm_lapic_switch_to_sw_timer(vcpu);
-	hpkvm_timer_await_callback(&vcpu->arch.apic->lapic_timer);
+	while (!__kvm_lapic_get_reg(s->regs, APIC_TMCCT) &&
+	       hpkvm_timer_callback_is_late(timer))
+		cpu_relax();
+	if (!apic_has_pending_timer(vcpu))
+		return false;
 	kvm_inject_pending_timer_irqs(vcpu);
+	return true;
 }
