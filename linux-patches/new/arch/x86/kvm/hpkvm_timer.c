@@ -18,6 +18,7 @@
 #include <asm/dedicated_cpu.h>
 #include <asm/tsc.h>
 
+#include "hpkvm.h"
 #include "hpkvm_fault.h"
 #include "hpkvm_int.h"
 #include "irq.h"
