@@ -57,15 +57,20 @@ trace_stop() { # event
 
 on_core() { grep " \[00$1\] " /tmp/trace; }	# core
 
-# The tick of core $1 ended with the vCPU's thread on it.
-tick_stopped() {	# core
-	on_core "$1" | grep -m 1 'CPU.*/KVM.*success=1' && return
-	on_core "$1" | tail -n 5
+# The same, with the vCPU's thread there; the trace may not know its name.
+on_core_as_vcpu() {	# name, core
+	on_core "$2" | grep -- "-$(vm_vcpu_tid "$1" $(($2 - 2))) "
+}
+
+# The tick of the core ended.
+tick_stopped() {	# name, core
+	on_core_as_vcpu "$1" "$2" | grep -m 1 'success=1' && return
+	on_core "$2" | tail -n 5
 	return 1
 }
 
-callbacks_kept_tick() {	# core
-	on_core "$1" | grep -m 1 'CPU.*/KVM.*success=0 dependency=RCU$'
+callbacks_kept_tick() {	# name, core
+	on_core_as_vcpu "$1" "$2" | grep -m 1 'success=0 dependency=RCU$'
 }
 
 begin() {	# name, argument of the guest...
@@ -222,7 +227,7 @@ part_spin() {
 	sleep 2
 	trace_stop timer/tick_stop
 	for core in $CORES; do
-		ok "spin: the tick of core $core stops" tick_stopped $core
+		ok "spin: the tick of core $core stops" tick_stopped spin $core
 	done
 	ok "spin: its cores are quiet" is_quiet spin
 	ok "spin: grace periods end" soon isolation grace-periods 20
@@ -268,8 +273,8 @@ part_maps() {
 	trace_stop timer/tick_stop
 	for core in $CORES; do
 		ok "maps: callbacks bring the tick of core $core back" \
-			callbacks_kept_tick $core
-		ok "maps: then it stops again" tick_stopped $core
+			callbacks_kept_tick maps $core
+		ok "maps: then it stops again" tick_stopped maps $core
 	done
 	vm_kill maps
 }
