@@ -20,8 +20,6 @@ IOMMU_DEFAULT = 'intel'
 # As AMD sells them: no TSC-deadline mode, timers that count at 100 MHz.
 CPU_MODEL = 'EPYC,+x2apic,+vmcb-clean,+flushbyasid'
 TIMER = ['-global', 'apic.timer-frequency=100000000']
-# CPUs 0 and 1 keep house; the others are there to be dedicated.
-HOUSEKEEPING = 2
 # The host's clock is calibrated against emulated timers; on a busy machine the
 # first guess is off by more than KVM's default tolerance, KVM then wants TSC
 # scaling, does not have it, and gives guests an unusable TSC offset.
@@ -35,10 +33,7 @@ def kernel_arguments(options):
     """The kernel's command line: what any host of this kind wants."""
     words = ['console=ttyS0', 'loglevel=6', 'panic=-1', 'tsc=reliable',
              'mitigations=off', TSC_TOLERANCE, NO_TIMER_CHECK]
-    if options.smp > HOUSEKEEPING:
-        cpus = f'{HOUSEKEEPING}-{options.smp - 1}'
-        words += [f'nohz_full={cpus}', f'rcu_nocbs={cpus}']
-    # Of some parameters (nohz_full=) the kernel takes the first.
+    # Of some parameters the kernel takes the first.
     given = {word.partition('=')[0]
              for more in options.append for word in more.split()}
     words = [w for w in words if w.partition('=')[0] not in given]
