@@ -33,6 +33,50 @@ static HpkvmMode mode_from_kernel(uint32_t mode)
     }
 }
 
+static HpkvmWorkKind work_from_kernel(uint32_t work)
+{
+    switch (work) {
+    case KVM_HPKVM_WORK_RESCHEDULE:
+        return HPKVM_WORK_KIND_RESCHEDULE;
+    case KVM_HPKVM_WORK_CALL:
+        return HPKVM_WORK_KIND_CALL;
+    case KVM_HPKVM_WORK_IRQ_WORK:
+        return HPKVM_WORK_KIND_IRQ_WORK;
+    case KVM_HPKVM_WORK_TIMER:
+        return HPKVM_WORK_KIND_TIMER;
+    case KVM_HPKVM_WORK_POSTED:
+        return HPKVM_WORK_KIND_POSTED;
+    default:
+        return HPKVM_WORK_KIND_OTHER;
+    }
+}
+
+/* The kernel's times are CLOCK_MONOTONIC's; the last tick may still be due. */
+static uint64_t age_of(uint64_t ns)
+{
+    struct timespec ts;
+    uint64_t now;
+
+    clock_gettime(CLOCK_MONOTONIC, &ts);
+    now = ts.tv_sec * NANOSECONDS_PER_SECOND + ts.tv_nsec;
+    return now > ns ? now - ns : 0;
+}
+
+/* How quiet its core is */
+static void fill_core(HpkvmVcpuInfo *info, const struct kvm_hpkvm_state *state)
+{
+    if (state->tick_stopped_at) {
+        info->has_tick_stopped = true;
+        info->tick_stopped = age_of(state->tick_stopped_at);
+    }
+    if (state->work_at) {
+        info->work = g_new0(HpkvmWork, 1);
+        info->work->kind = work_from_kernel(state->work);
+        info->work->age = age_of(state->work_at);
+        info->work->last_minute = state->work_count;
+    }
+}
+
 /* What the kernel says of a bound vCPU */
 static void fill_bound(HpkvmVcpuInfo *info, CPUState *cpu)
 {
@@ -51,6 +95,7 @@ static void fill_bound(HpkvmVcpuInfo *info, CPUState *cpu)
     info->kicks = state.kicks;
     info->timer = hpkvm_timer_mode_from_kernel(state.timer);
     info->timer_reason = hpkvm_timer_reason_from_kernel(state.timer_reason);
+    fill_core(info, &state);
 }
 
 static HpkvmVcpuInfo *vcpu_info(const HPKVMState *s, CPUState *cpu)
@@ -130,6 +175,30 @@ static void print_features(Monitor *mon, const char *title,
     monitor_printf(mon, "\n");
 }
 
+static double seconds(uint64_t ns)
+{
+    return (double)ns / NANOSECONDS_PER_SECOND;
+}
+
+/* One line for who wants to know what disturbs a core */
+static void print_core(Monitor *mon, const HpkvmVcpuInfo *info)
+{
+    if (info->has_tick_stopped) {
+        monitor_printf(mon, "  no tick for %.1f s",
+                       seconds(info->tick_stopped));
+    } else {
+        monitor_printf(mon, "  ticks");
+    }
+    if (info->work) {
+        monitor_printf(mon, ", last disturbed %.1f s ago (%s), %u times in the "
+                       "last minute\n", seconds(info->work->age),
+                       HpkvmWorkKind_str(info->work->kind),
+                       info->work->last_minute);
+    } else {
+        monitor_printf(mon, ", never disturbed\n");
+    }
+}
+
 static void print_vcpu(Monitor *mon, const HpkvmVcpuInfo *info)
 {
     monitor_printf(mon, "vCPU %" PRId64 ": %s", info->cpu_index,
@@ -155,6 +224,7 @@ static void print_vcpu(Monitor *mon, const HpkvmVcpuInfo *info)
                        ", direct-sent %" PRIu64 ", kicks %" PRIu64 "\n",
                        info->promotions, info->demotions, info->captured,
                        info->injected, info->direct_sent, info->kicks);
+        print_core(mon, info);
     }
 }
 

@@ -117,6 +117,59 @@ is_ordinary() {	# core
 	[ $_loc -ge 100 ]
 }
 
+# ---- What QEMU says of it
+
+# Of each vCPU; in ns if it is a time.
+field() {	# name, field
+	vm_ask "$1" '{"execute":"query-hpkvm"}' | grep -o "\"$2\": [0-9]*" |
+		cut -d' ' -f2
+}
+
+both() {	# field, operator, number
+	_values=$(field spin "$1")
+	# shellcheck disable=SC2086  # two numbers
+	set -- "$@" $_values
+	echo "$1: $4 $5"
+	[ $# = 5 ] && [ "$4" "$2" "$3" ] && [ "$5" "$2" "$3" ]
+}
+
+# This has a worker of every CPU do something.
+disturbed() {
+	echo 1 >/proc/sys/vm/stat_refresh
+	both age -lt 5000000000 && both last-minute -ge 1
+	_status=$?
+	vm_ask spin '{"execute":"human-monitor-command",
+		"arguments":{"command-line":"info hpkvm"}}' |
+		grep -o 'no tick for[^\\]*'
+	return $_status
+}
+
+# The user guide's advice, with somebody to be found.
+traced() {
+	cd $TRACING || return 1
+	echo 4 >tracing_cpumask
+	echo 1 >events/dedicated_cpu/enable
+	echo 1 >events/sched/sched_switch/enable
+	cat trace_pipe >/tmp/pipe &
+	_pipe=$!
+	echo 1 >/proc/sys/vm/stat_refresh
+	sleep 1
+	kill $_pipe
+	echo 0 >events/dedicated_cpu/enable
+	echo 0 >events/sched/sched_switch/enable
+	cd / || return 1
+	grep -m 1 'next_comm=kworker/2' /tmp/pipe &&
+		grep -m 1 'dedicated_cpu_work: vector=0xf[bcd] [cr]' /tmp/pipe
+}
+
+found() {
+	taskset 4 "$FILES/isolation" spin 4 >/dev/null &
+	_pid=$!
+	grep -l '^Cpus_allowed_list:.2$' /proc/[0-9]*/task/*/status >/tmp/bound
+	wait $_pid
+	grep "/$_pid/" /tmp/bound
+}
+
 # ---- Somebody has to run on a core
 
 shares_core() {	# core
@@ -230,6 +283,12 @@ part_spin() {
 		ok "spin: the tick of core $core stops" tick_stopped spin $core
 	done
 	ok "spin: its cores are quiet" is_quiet spin
+	ok "spin: QEMU says that they have no tick" \
+		both tick-stopped -ge 1000000000
+	ok "spin: QEMU says that nobody disturbs them" both age -ge 5000000000
+	ok "spin: QEMU says when somebody does" disturbed
+	ok "spin: the tracepoints say who" traced
+	ok "spin: who is bound to a core is found" found
 	ok "spin: grace periods end" soon isolation grace-periods 20
 	ok "spin: they ask nothing of its cores" cost_nothing grace-periods 50
 	ok "spin: callbacks of RCU are run" soon isolation barriers 5

@@ -70,7 +70,7 @@ static void test_bind_list(void)
     g_autofree char *bind1 = NULL;
     g_autofree char *log = NULL;
     g_autofree char *text = NULL;
-    QDict *vcpu;
+    QDict *vcpu, *work;
 
     /* libvirt pins now: nothing may be taken yet */
     hpkvm_assert_log("BIND", 0);
@@ -95,6 +95,8 @@ static void test_bind_list(void)
     g_assert_cmpstr(qdict_get_str(vcpu, "mode"), ==, "emulated");
     g_assert_cmpstr(qdict_get_str(vcpu, "reason"), ==, "lapic-mode");
     hpkvm_assert_contains(qdict_get_str(vcpu, "message"), "x2APIC");
+    g_assert(!qdict_haskey(vcpu, "tick-stopped"));
+    g_assert(!qdict_haskey(vcpu, "work"));
     qobject_unref(vcpu);
 
     vcpu = hpkvm_query_vcpu(qts, 1);
@@ -107,6 +109,11 @@ static void test_bind_list(void)
     g_assert_cmpint(qdict_get_int(vcpu, "injected"), ==, 14);
     g_assert_cmpint(qdict_get_int(vcpu, "direct-sent"), ==, 15);
     g_assert_cmpint(qdict_get_int(vcpu, "kicks"), ==, 16);
+    g_assert_cmpint(qdict_get_int(vcpu, "tick-stopped"), >, 0);
+    work = qdict_get_qdict(vcpu, "work");
+    g_assert_cmpstr(qdict_get_str(work, "kind"), ==, "call");
+    g_assert_cmpint(qdict_get_int(work, "age"), >, 0);
+    g_assert_cmpint(qdict_get_int(work, "last-minute"), ==, 17);
     qobject_unref(vcpu);
 
     text = qtest_hmp(qts, "info hpkvm");
@@ -117,6 +124,8 @@ static void test_bind_list(void)
     hpkvm_assert_contains(text, "vCPU 1: passthrough on cpu 3");
     hpkvm_assert_contains(text, "promotions 11, demotions 12, captured 13, "
                           "injected 14, direct-sent 15, kicks 16");
+    hpkvm_assert_contains(text, "\n  ticks, never disturbed");
+    hpkvm_assert_contains(text, "(call), 17 times in the last minute");
     qtest_quit(qts);
 
     hpkvm_assert_stderr("hpkvm: ", 1);

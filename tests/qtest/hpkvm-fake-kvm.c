@@ -346,6 +346,13 @@ static int get_state(const FakeVcpu *vcpu, struct kvm_hpkvm_state *state)
     state->injected = 14;
     state->direct_sent = 15;
     state->kicks = 16;
+    /* Long ago, or never. */
+    if (vcpu->id & 1) {
+        state->tick_stopped_at = 1;
+        state->work_at = 1;
+        state->work = KVM_HPKVM_WORK_CALL;
+        state->work_count = 17;
+    }
     if (state->mode == KVM_HPKVM_MODE_PASSTHROUGH) {
         state->timer = KVM_HPKVM_TIMER_INTERCEPTED;
         state->timer_reason = KVM_HPKVM_TIMER_REASON_NO_DEADLINE;
