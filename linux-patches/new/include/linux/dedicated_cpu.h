@@ -58,6 +58,7 @@ void sched_tick_dedicated_end(unsigned int cpu);
 void tick_dedicated_begin(unsigned int cpu);
 void tick_dedicated_end(unsigned int cpu);
 void tick_dedicated_loop(bool in);
+u64 tick_dedicated_stopped_at(unsigned int cpu);
 #else
 static __always_inline bool cpu_dedicated_looping(unsigned int cpu)
 {
@@ -69,6 +70,7 @@ static inline void sched_tick_dedicated_end(unsigned int cpu) { }
 static inline void tick_dedicated_begin(unsigned int cpu) { }
 static inline void tick_dedicated_end(unsigned int cpu) { }
 static inline void tick_dedicated_loop(bool in) { }
+static inline u64 tick_dedicated_stopped_at(unsigned int cpu) { return 0; }
 #endif
 
 #else

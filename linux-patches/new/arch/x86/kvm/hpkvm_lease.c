@@ -148,6 +148,17 @@ static u32 hpkvm_lease_mode(const struct kvm_vcpu_hpkvm *h, int cpu)
 					   KVM_HPKVM_MODE_EMULATED;
 }
 
+static void hpkvm_lease_core_state(const struct kvm_vcpu_hpkvm *h, int cpu,
+				   struct kvm_hpkvm_state *state)
+{
+	u32 kicks = atomic_read(per_cpu_ptr(&dedicated_cpu.nmi_sent, cpu));
+
+	state->kicks = kicks - READ_ONCE(h->kicks_before);
+	state->tick_stopped_at = tick_dedicated_stopped_at(cpu);
+	state->work_at = dedicated_cpu_work(cpu, &state->work,
+					    &state->work_count);
+}
+
 static int hpkvm_lease_get_state(struct kvm_vcpu *vcpu,
 				 struct kvm_hpkvm_state __user *argp)
 {
@@ -178,9 +189,7 @@ static int hpkvm_lease_get_state(struct kvm_vcpu *vcpu,
 		state.timer_reason = KVM_HPKVM_TIMER_REASON_NOT_PASSTHROUGH;
 	}
 	if (cpu >= 0)
-		state.kicks = (u32)atomic_read(per_cpu_ptr(&dedicated_cpu.nmi_sent,
-							   cpu)) -
-			      READ_ONCE(h->kicks_before);
+		hpkvm_lease_core_state(h, cpu, &state);
 	return copy_to_user(argp, &state, sizeof(state)) ? -EFAULT : 0;
 }
 

@@ -30,6 +30,24 @@ struct task_struct;
 #define DEDICATED_GATE_AJAR	0xeul	/* vectors 0xf0-0xff come in */
 #define DEDICATED_GATE_HOST	0x1ul	/* what Linux runs with */
 
+/* So many slots of 2^32 ns, 4.3 s each, are a minute and not yet 65 s. */
+#define DEDICATED_WORK_SLOTS	15
+
+/*
+ * struct dedicated_work - the host's work on one leased CPU
+ * @at: when it came last, in ns of CLOCK_MONOTONIC; 0 if never since the lease
+ * @vector: the Linux vector that would have brought it
+ * @recent: how often it came in a slot, and the slot's number
+ */
+struct dedicated_work {
+	u64 at;
+	u8 vector;
+	struct {
+		u32 slot;
+		u32 count;
+	} recent[DEDICATED_WORK_SLOTS];
+};
+
 /*
  * struct dedicated_cpu - the host side of one leased CPU
  * @deferred: DEDICATED_WORK_BASE + bit = Linux vector whose work waits, set
@@ -52,6 +70,7 @@ struct task_struct;
  * @nmi_claimed: the @nmi_sent that was seen last
  * @nmi_owed: how many more NMIs are taken for ours, until local_clock() is
  *	@nmi_owed_until
+ * @work: what the host had done here, for who asks
  *
  * Fields without another rule are written on the CPU itself, with interrupts
  * disabled or from NMI.
@@ -73,6 +92,7 @@ struct dedicated_cpu {
 	int nmi_claimed;
 	int nmi_owed;
 	u64 nmi_owed_until;
+	struct dedicated_work work;
 };
 
 DECLARE_PER_CPU(struct dedicated_cpu, dedicated_cpu);
@@ -99,6 +119,7 @@ void dedicated_cpu_drain(u32 *irr, u32 *isr);
 int dedicated_cpu_eoi(void);
 bool dedicated_cpu_may_enter(void);
 unsigned long dedicated_cpu_idt(void);
+u64 dedicated_cpu_work(unsigned int cpu, u32 *kind, u32 *count);
 
 /* Internal to kernel/apic: what apic.c does for the host side. */
 void lapic_timer_lend(unsigned int cpu, bool lend);

@@ -483,6 +483,7 @@ static int dedicated_close_apic(void)
 		dedicated_drain_stale(d);
 	dedicated_measure_timer_rate();
 	bitmap_zero(d->captured, NR_VECTORS);
+	memset(&d->work, 0, sizeof(d->work));
 	d->aside = 0;
 	d->ajar = false;
 	d->timer_held = false;

@@ -22,12 +22,14 @@
 #include <linux/sched/clock.h>
 #include <linux/smp.h>
 #include <linux/static_call.h>
+#include <linux/timekeeping.h>
 
 #include <asm/apic.h>
 #include <asm/dedicated_cpu.h>
 #include <asm/hardirq.h>
 #include <asm/idtentry.h>
 #include <asm/irq_regs.h>
+#include <asm/kvm_hpkvm.h>
 #include <asm/mach_traps.h>
 #include <asm/reboot.h>
 #include <asm/x86_init.h>
@@ -238,10 +240,76 @@ static void dedicated_send_IPI_self(int vector)
 		host_apic.send_IPI_self(vector);
 }
 
+/* Others read it meanwhile; a count that is off by one is none the worse. */
+static void dedicated_note_work(struct dedicated_work *w, int vector)
+{
+	u64 now = ktime_get_mono_fast_ns();
+	u32 slot = now >> 32, i = slot % DEDICATED_WORK_SLOTS;
+
+	if (w->recent[i].slot != slot) {
+		WRITE_ONCE(w->recent[i].count, 0);
+		WRITE_ONCE(w->recent[i].slot, slot);
+	}
+	WRITE_ONCE(w->recent[i].count, w->recent[i].count + 1);
+	WRITE_ONCE(w->vector, vector);
+	WRITE_ONCE(w->at, now);
+}
+
+static u32 dedicated_work_kind(u8 vector)
+{
+	switch (vector) {
+	case RESCHEDULE_VECTOR:
+		return KVM_HPKVM_WORK_RESCHEDULE;
+	case CALL_FUNCTION_VECTOR:
+	case CALL_FUNCTION_SINGLE_VECTOR:
+		return KVM_HPKVM_WORK_CALL;
+	case IRQ_WORK_VECTOR:
+		return KVM_HPKVM_WORK_IRQ_WORK;
+	case LOCAL_TIMER_VECTOR:
+		return KVM_HPKVM_WORK_TIMER;
+	case POSTED_INTR_VECTOR:
+	case POSTED_INTR_NESTED_VECTOR:
+	case POSTED_INTR_WAKEUP_VECTOR:
+		return KVM_HPKVM_WORK_POSTED;
+	default:
+		return KVM_HPKVM_WORK_OTHER;
+	}
+}
+
+/**
+ * dedicated_cpu_work - what has the host done on a leased CPU?
+ * @cpu: the CPU
+ * @kind: out: enum kvm_hpkvm_work, the last
+ * @count: out: how often in the last 60 to 65 s
+ *
+ * Callable from anywhere, also when @cpu is released meanwhile.
+ *
+ * Return: when it did so last, in ns of CLOCK_MONOTONIC; 0 if it never has since
+ * the lease, and then @kind is NONE.
+ */
+u64 dedicated_cpu_work(unsigned int cpu, u32 *kind, u32 *count)
+{
+	const struct dedicated_work *w = &per_cpu(dedicated_cpu, cpu).work;
+	u32 now = ktime_get_mono_fast_ns() >> 32;
+	u64 at = READ_ONCE(w->at);
+	int i;
+
+	*kind = at ? dedicated_work_kind(READ_ONCE(w->vector)) :
+		     KVM_HPKVM_WORK_NONE;
+	*count = 0;
+	for (i = 0; i < DEDICATED_WORK_SLOTS; i++) {
+		if (now - READ_ONCE(w->recent[i].slot) < DEDICATED_WORK_SLOTS)
+			*count += READ_ONCE(w->recent[i].count);
+	}
+	return at;
+}
+EXPORT_SYMBOL_GPL(dedicated_cpu_work);
+
 /* What the vector's own handler does, less the EOI. */
 static void dedicated_run_one(int vector)
 {
 	trace_dedicated_cpu_work(vector);
+	dedicated_note_work(this_cpu_ptr(&dedicated_cpu.work), vector);
 
 	switch (vector) {
 	case RESCHEDULE_VECTOR:

@@ -138,6 +138,21 @@ enum kvm_hpkvm_timer_reason {
 };
 
 /*
+ * What the host does on a core whose vCPU it has made exit for that: what the
+ * interrupt that it could not send would have done there.
+ */
+enum kvm_hpkvm_work {
+	KVM_HPKVM_WORK_NONE = 0,
+	KVM_HPKVM_WORK_RESCHEDULE,	/* it looks for a task to run */
+	KVM_HPKVM_WORK_CALL,		/* a function call of another CPU's */
+	KVM_HPKVM_WORK_IRQ_WORK,	/* what could not be done where it arose */
+	KVM_HPKVM_WORK_TIMER,		/* a timer of the host's, or its tick */
+	KVM_HPKVM_WORK_POSTED,		/* an interrupt for another vCPU */
+	KVM_HPKVM_WORK_OTHER,
+	KVM_HPKVM_WORK_MAX
+};
+
+/*
  * struct kvm_hpkvm_state - what a vCPU is doing now
  * @mode: KVM_HPKVM_MODE_*
  * @cpu: the bound host CPU, or ~0
@@ -153,6 +168,12 @@ enum kvm_hpkvm_timer_reason {
  * @kicks: NMIs the host sent to the core since bind
  * @timer: KVM_HPKVM_TIMER_*
  * @timer_reason: enum kvm_hpkvm_timer_reason: why @timer is not DIRECT, else NONE
+ * @tick_stopped_at: when the core's tick came for the last time, or was due, in ns
+ *	of CLOCK_MONOTONIC; 0 while it ticks
+ * @work_at: when the host did some work on the core that made it exit, or would
+ *	have done so, in ns of CLOCK_MONOTONIC; 0 if it never has since bind
+ * @work: enum kvm_hpkvm_work: what that was
+ * @work_count: how often it has, in the last 60 to 65 s
  * @reserved: 0
  *
  * Counters start at 0 when the vCPU is created, @kicks at bind.
@@ -173,7 +194,11 @@ struct kvm_hpkvm_state {
 	__u64 kicks;
 	__u32 timer;
 	__u32 timer_reason;
-	__u64 reserved[5];
+	__u64 tick_stopped_at;
+	__u64 work_at;
+	__u32 work;
+	__u32 work_count;
+	__u64 reserved[2];
 };
 
 /* Values of kvm_hpkvm_irq.mode */
