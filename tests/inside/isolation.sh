@@ -265,6 +265,14 @@ cycle() {
 	return $_status
 }
 
+# It goes round six CPUs in three seconds.
+watchdog_visits() {
+	trace_start timer/timer_expire_entry
+	sleep 6
+	trace_stop timer/timer_expire_entry
+	grep -m 1 clocksource_watchdog /tmp/trace
+}
+
 cores_are_ordinary() {	# when
 	for core in $CORES; do
 		ok "core $core has a tick $1" is_ordinary $core
@@ -357,6 +365,7 @@ part_noise() {
 
 ok "no boot parameter isolates CPUs" \
 	not grep -E 'nohz_full=[0-9]|rcu_nocbs=[0-9]|isolcpus=' /proc/cmdline
+ok "the clocksource watchdog visits the cores" watchdog_visits
 cores_are_ordinary "at first"
 for part in $PARTS; do
 	"part_$part"
