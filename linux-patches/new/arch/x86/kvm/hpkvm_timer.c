@@ -570,11 +570,19 @@ void hpkvm_timer_start(struct kvm_vcpu *vcpu)
 	smp_call_function_single(h->cpu, hpkvm_timer_start_physical, &call, 1);
 }
 
-/* Has KVM's timer expired, and its callback has yet to say so? */
-static bool hpkvm_timer_callback_is_late(struct kvm_timer *timer)
+/*
+ * Has KVM's timer expired, and its callback has yet to say so?  What is left is
+ * less than a count.
+ */
+static bool hpkvm_timer_callback_is_late(struct kvm_vcpu *vcpu)
 {
+	struct kvm_timer *timer = &vcpu->arch.apic->lapic_timer;
+	u64 count_ns = (u64)vcpu->kvm->arch.apic_bus_cycle_ns *
+		       vcpu->arch.apic->divide_count;
+
 	return hrtimer_active(&timer->timer) && !atomic_read(&timer->pending) &&
-	       !ktime_before(ktime_get(), READ_ONCE(timer->target_expiration));
+	       !ktime_before(ktime_add_ns(ktime_get(), count_ns),
+			     READ_ONCE(timer->target_expiration));
 }
 
 /**
@@ -594,14 +602,12 @@ static bool hpkvm_timer_callback_is_late(struct kvm_timer *timer)
  */
 bool __kvm_hpkvm_timer_expired(struct kvm_vcpu *vcpu, struct kvm_lapic_state *s)
 {
-	struct kvm_timer *timer = &vcpu->arch.apic->lapic_timer;
-
 	if (hpkvm_deadline_mode(vcpu))
 		return false;
 	/* The vendor's timer stands still while nobody is in KVM_RUN. */
 	kvm_lapic_switch_to_sw_timer(vcpu);
 	while (!__kvm_lapic_get_reg(s->regs, APIC_TMCCT) &&
-	       hpkvm_timer_callback_is_late(timer))
+	       hpkvm_timer_callback_is_late(vcpu))
 		cpu_relax();
 	if (!apic_has_pending_timer(vcpu))
 		return false;

@@ -636,24 +636,21 @@ err_tick:
  * Have sysfs refuse to take @cpu offline.  dedicated_cpu_offline() would, too,
  * but by then the scheduler has sent away all tasks, and the one that runs the
  * guest has lost its affinity.
+ *
+ * The device stays: either the caller holds device_hotplug_lock, or @cpu was kept
+ * online until now.
  */
 static void dedicated_keep_online(unsigned int cpu, bool keep)
 {
-	struct device *dev;
+	struct device *dev = get_cpu_device(cpu);
 
-	lock_device_hotplug();
 	/* One that was ejected meanwhile has none, and the lease will be refused. */
-	dev = get_cpu_device(cpu);
-	if (dev) {
-		device_lock(dev);
-		if (keep)
-			per_cpu(was_offline_disabled, cpu) =
-				dev->offline_disabled;
-		dev->offline_disabled = keep ||
-					per_cpu(was_offline_disabled, cpu);
-		device_unlock(dev);
-	}
-	unlock_device_hotplug();
+	if (!dev)
+		return;
+	guard(device)(dev);
+	if (keep)
+		per_cpu(was_offline_disabled, cpu) = dev->offline_disabled;
+	dev->offline_disabled = keep || per_cpu(was_offline_disabled, cpu);
 }
 
 static int dedicated_move_and_lease(unsigned int cpu,
@@ -680,26 +677,10 @@ static int dedicated_move_and_lease(unsigned int cpu,
 	return ret;
 }
 
-/**
- * dedicated_cpu_lease - lease @cpu's local APIC to a guest
- * @cpu: the CPU
- * @why: filled in on refusal
- *
- * Called by the task that will run the guest.  On success the task has been
- * moved to @cpu and pinned there; the caller remembers its affinity.  On
- * failure its affinity is what it was.
- *
- * Return: 0; -EINVAL, -ENODEV, -EBUSY, -EPERM, -EIO or -ENOMEM.
- */
-int dedicated_cpu_lease(unsigned int cpu, struct dedicated_refusal *why)
+static int dedicated_lease(unsigned int cpu, struct dedicated_refusal *why)
 {
 	int ret;
 
-	if (cpu >= nr_cpu_ids || !cpu_possible(cpu))
-		return dedicated_refuse(why, KVM_HPKVM_REASON_CPU_INVALID,
-					-EINVAL);
-
-	guard(mutex)(&dedicated_mutex);
 	/* Patching code disturbs the whole host: not for what is refused. */
 	cpus_read_lock();
 	ret = dedicated_check_lease(cpu, why);
@@ -721,13 +702,47 @@ int dedicated_cpu_lease(unsigned int cpu, struct dedicated_refusal *why)
 
 	if (cpumask_empty(cpu_dedicated_mask))
 		dedicated_ipi_stop();
+	/* Also if not: the detectors may have been set up anew meanwhile. */
+	lockup_detector_dedicated(cpu, !ret);
 	if (ret) {
 		dedicated_keep_online(cpu, false);
 		sched_tick_dedicated_end(cpu);
-		return ret;
 	}
-	lockup_detector_dedicated(cpu, true);
-	return 0;
+	return ret;
+}
+
+/**
+ * dedicated_cpu_lease - lease @cpu's local APIC to a guest
+ * @cpu: the CPU
+ * @why: filled in on refusal
+ *
+ * Called by the task that will run the guest.  On success the task has been
+ * moved to @cpu and pinned there; the caller remembers its affinity.  On
+ * failure its affinity is what it was.
+ *
+ * Return: 0; -EINVAL, -ENODEV, -EBUSY, -EPERM, -EIO, -ENOMEM, or -ERESTARTNOINTR
+ * to be called again.
+ */
+int dedicated_cpu_lease(unsigned int cpu, struct dedicated_refusal *why)
+{
+	int ret;
+
+	if (cpu >= nr_cpu_ids || !cpu_possible(cpu))
+		return dedicated_refuse(why, KVM_HPKVM_REASON_CPU_INVALID,
+					-EINVAL);
+
+	/*
+	 * Who ejects a device holds this lock until the VM that has the device is
+	 * gone, and that may be the caller's, or release a CPU: so do not sleep
+	 * on it, and take it before the mutex.
+	 */
+	ret = lock_device_hotplug_sysfs();
+	if (ret)
+		return ret;
+	scoped_guard(mutex, &dedicated_mutex)
+		ret = dedicated_lease(cpu, why);
+	unlock_device_hotplug();
+	return ret;
 }
 EXPORT_SYMBOL_GPL(dedicated_cpu_lease);
 
