@@ -170,6 +170,12 @@ found() {
 	grep "/$_pid/" /tmp/bound
 }
 
+# That the guide's switches are there.
+switches() {
+	grep -H . /sys/module/kvm/parameters/kvmclock_periodic_sync \
+		/sys/module/kvm/parameters/nx_huge_pages
+}
+
 # ---- Somebody has to run on a core
 
 shares_core() {	# core
@@ -297,6 +303,7 @@ part_spin() {
 	ok "spin: QEMU says when somebody does" disturbed
 	ok "spin: the tracepoints say who" traced
 	ok "spin: who is bound to a core is found" found
+	ok "spin: the switches that the guide names are there" switches
 	ok "spin: grace periods end" soon isolation grace-periods 20
 	ok "spin: they ask nothing of its cores" cost_nothing grace-periods 50
 	ok "spin: callbacks of RCU are run" soon isolation barriers 5
