@@ -33,16 +33,6 @@ kicks() {	# name
 		awk '{ sum += $2 } END { print sum + 0 }'
 }
 
-# Not more than KICKS for each vCPU and minute, and one more for the start.
-is_quiet() {	# name
-	_kicks=$(kicks "$1")
-	sleep "$SECONDS_QUIET"
-	_kicks=$(($(kicks "$1") - _kicks))
-	_bound=$((2 * (KICKS * SECONDS_QUIET / 60 + 1)))
-	echo "$_kicks NMIs to 2 cores in $SECONDS_QUIET s, bound $_bound"
-	[ $_kicks -le $_bound ]
-}
-
 trace_start() { # event
 	echo c >$TRACING/tracing_cpumask
 	echo >$TRACING/trace
@@ -53,6 +43,22 @@ trace_start() { # event
 trace_stop() { # event
 	echo 0 >"$TRACING/events/$1/enable"
 	grep -v '^#' $TRACING/trace >/tmp/trace
+}
+
+# Not more than KICKS for each vCPU and minute, and one more for the start.
+is_quiet() {	# name
+	trace_start dedicated_cpu/dedicated_cpu_work
+	_kicks=$(kicks "$1")
+	sleep "$SECONDS_QUIET"
+	_kicks=$(($(kicks "$1") - _kicks))
+	trace_stop dedicated_cpu/dedicated_cpu_work
+	_bound=$((2 * (KICKS * SECONDS_QUIET / 60 + 1)))
+	echo "$_kicks NMIs to 2 cores in $SECONDS_QUIET s, bound $_bound"
+	[ $_kicks -le $_bound ] && return
+	sed -n '1,5p' /tmp/trace
+	tail -n 5 /tmp/trace
+	sed 's/.*vector=//' /tmp/trace | sort | uniq -c
+	return 1
 }
 
 on_core() { grep " \[00$1\] " /tmp/trace; }	# core
