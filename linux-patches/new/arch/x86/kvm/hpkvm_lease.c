@@ -89,6 +89,9 @@ int hpkvm_lease_bind(struct kvm_vcpu *vcpu, struct kvm_hpkvm_bind __user *argp)
 
 	ret = hpkvm_lease_check(vcpu, &bind, &why) ?:
 	      hpkvm_lease_take(vcpu, bind.cpu, &why);
+	/* Not an outcome, and user space never sees it. */
+	if (ret == -ERESTARTNOINTR)
+		return ret;
 	trace_kvm_hpkvm_bind(vcpu->vcpu_id, bind.cpu, why.reason);
 
 	bind.reason = why.reason;
