@@ -88,6 +88,11 @@ def _pack(run_dir, shares, target):
 def _kernel_arguments(options):
     # As most processors are; --append can have IPI virtualization.
     words = ['kvm_intel.enable_ipiv=0']
+    # A tick is a large part of what so slow a processor does, and a guest's exits
+    # to QEMU bring it back.
+    if options.smp > 2 and 'nohz_full=' not in ' '.join(options.append):
+        words += [f'{name}=2-{options.smp - 1}'
+                  for name in ('nohz_full', 'rcu_nocbs')]
     words += machine.kernel_arguments(options).split()
     # idle=halt: guests hang in their idle loop with MWAIT (docs/test-host.md).
     words += [f'tsc_early_khz={IPS // 1000}', 'idle=halt']
