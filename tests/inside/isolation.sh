@@ -273,6 +273,9 @@ cycle() {
 	_status=$?
 	kill $_storm
 	wait $_storm 2>/dev/null
+	# A second after a guest has enabled its local APIC KVM changes its own
+	# code (apic_sw_disabled), which each CPU has to know.
+	sleep 3
 	return $_status
 }
 
