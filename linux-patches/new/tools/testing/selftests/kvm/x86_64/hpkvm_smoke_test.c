@@ -19,6 +19,7 @@
 
 #define TIMER_VECTOR	0x61
 #define SELF_VECTOR	0x52
+#define TIMER_IRR	(APIC_IRR + TIMER_VECTOR / 32 * 0x10)
 #define IPI_VECTOR	0x83	/* + vCPU number */
 #define LEVEL_VECTOR	0xf1	/* of the host vector's class */
 #define LEVEL_GSI	20	/* the IOAPIC's only */
@@ -91,6 +92,11 @@ FIXTURE_VARIANT_ADD(smoke, passthrough) {
 FIXTURE_VARIANT_ADD(smoke, irq_only) {
 	.features = KVM_HPKVM_F_DIRECT_IRQ,
 };
+
+static uint32_t *reg_of(struct kvm_lapic_state *lapic, unsigned int reg)
+{
+	return (uint32_t *)(lapic->regs + reg);
+}
 
 static void guest_irq_handler(struct ex_regs *regs)
 {
@@ -793,11 +799,10 @@ TEST_F_TIMEOUT(smoke, get_lapic_from_elsewhere, 60 * PATIENCE)
 
 	vcpu_ioctl(m->vcpus[0], KVM_GET_LAPIC, &lapic);
 	EXPECT_EQ(APIC_SPIV_APIC_ENABLED,
-		  *(uint32_t *)(lapic.regs + APIC_SPIV) &
-		  APIC_SPIV_APIC_ENABLED);
-	EXPECT_EQ(0, *(uint32_t *)(lapic.regs + APIC_TASKPRI));
-	EXPECT_EQ(TDCR_DIV_1, *(uint32_t *)(lapic.regs + APIC_TDCR));
-	EXPECT_EQ(0, *(uint32_t *)(lapic.regs + APIC_IRR + 0x20));
+		  *reg_of(&lapic, APIC_SPIV) & APIC_SPIV_APIC_ENABLED);
+	EXPECT_EQ(0, *reg_of(&lapic, APIC_TASKPRI));
+	EXPECT_EQ(TDCR_DIV_1, *reg_of(&lapic, APIC_TDCR));
+	EXPECT_EQ(0, *reg_of(&lapic, APIC_IRR + 0x20));
 }
 
 static void guest_periodic_unserved(void)
@@ -829,17 +834,8 @@ TEST_F_TIMEOUT(smoke, timer_between_ioctls, 60 * PATIENCE)
 	vcpu_ioctl(vcpu, KVM_GET_LAPIC, &lapic);
 	/* Stock KVM shows it after the next KVM_RUN only. */
 	if (m->passthrough)
-		EXPECT_EQ(BIT(TIMER_VECTOR % 32),
-			  *(uint32_t *)(lapic.regs + APIC_IRR +
-					TIMER_VECTOR / 32 * 0x10));
+		EXPECT_EQ(BIT(TIMER_VECTOR % 32), *reg_of(&lapic, TIMER_IRR));
 }
-
-static uint32_t *reg_of(struct kvm_lapic_state *lapic, unsigned int reg)
-{
-	return (uint32_t *)(lapic->regs + reg);
-}
-
-#define TIMER_IRR	(APIC_IRR + TIMER_VECTOR / 32 * 0x10)
 
 /* A periodic timer has SAVED_MS to go, and its callback runs on this CPU. */
 static void start_period(struct kvm_vcpu *vcpu, struct kvm_lapic_state *lapic)
@@ -1064,14 +1060,14 @@ TEST_F_TIMEOUT(smoke, illegal_lapic_state, 60 * PATIENCE)
 				       hpkvm_state(vcpu).mode);
 
 		vcpu_ioctl(vcpu, KVM_GET_LAPIC, &lapic);
-		reg = (uint32_t *)(lapic.regs + APIC_TASKPRI);
+		reg = reg_of(&lapic, APIC_TASKPRI);
 		*reg = BIT(bit);
-		reg = (uint32_t *)(lapic.regs + APIC_LVTT);
+		reg = reg_of(&lapic, APIC_LVTT);
 		*reg = APIC_LVT_TIMER_ONESHOT | TIMER_VECTOR;
 		*reg |= BIT(bit) & ~(APIC_LVT_MASKED | LVTT_MODES |
 				     (APIC_MODE_MASK & ~modes));
 		/* KVM would fire it once more. */
-		*(uint32_t *)(lapic.regs + APIC_TMICT) = 0;
+		*reg_of(&lapic, APIC_TMICT) = 0;
 		vcpu_ioctl(vcpu, KVM_SET_LAPIC, &lapic);
 	}
 }
@@ -1160,7 +1156,7 @@ TEST_F_TIMEOUT(smoke, init_ends_interrupts, 60 * PATIENCE)
 	EXPECT_EQ(KVM_MP_STATE_INIT_RECEIVED, state.mp_state);
 	vcpu_ioctl(m->vcpus[1], KVM_GET_LAPIC, &lapic);
 	for (i = 0; i < 8; i++)
-		EXPECT_EQ(0, *(uint32_t *)&lapic.regs[APIC_IRR + i * 0x10]);
+		EXPECT_EQ(0, *reg_of(&lapic, APIC_IRR + i * 0x10));
 }
 
 TEST_HARNESS_MAIN
