@@ -12,6 +12,7 @@
 
 . /host/tests/inside/lib/tap.sh
 . /host/tests/inside/lib/vm.sh
+. /host/tests/inside/lib/interrupts.sh
 
 SECONDS_QUIET=${SECONDS_QUIET:-10}
 CYCLES=${CYCLES:-5}
@@ -100,11 +101,6 @@ cost_nothing() {	# what isolation does, how often
 	_kicks=$(($(kicks spin) - _kicks))
 	echo "$_kicks NMIs to 2 cores"
 	[ $_kicks -le 4 ]
-}
-
-interrupts() {	# row, CPU
-	sed -n "s/^ *$1: *//p" /proc/interrupts |
-		awk -v column=$(($2 + 1)) '{ print $column }'
 }
 
 serves() {	# core

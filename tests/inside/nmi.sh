@@ -7,6 +7,7 @@
 
 . /host/tests/inside/lib/tap.sh
 . /host/tests/inside/lib/vm.sh
+. /host/tests/inside/lib/interrupts.sh
 
 ACCEL=hpkvm,cpus=2-3
 BACKTRACES=8
@@ -55,11 +56,6 @@ sampled() {	# CPU, event, least number of samples
 	perf_on "$1" "$2" | tee /tmp/perf
 	_samples=$(sed -n 's/.*samples=\([0-9]*\).*/\1/p' /tmp/perf)
 	[ "${_samples:-0}" -ge "$3" ]
-}
-
-interrupts() {	# row, CPU
-	sed -n "s/^ *$1: *//p" /proc/interrupts |
-		awk -v column=$(($2 + 1)) '{ print $column }'
 }
 
 cpu_mhz() { sed -n "s/^cpu MHz.*: \([0-9]*\).*/\1/p; T; q" /proc/cpuinfo; }
