@@ -118,6 +118,7 @@ u32 dedicated_timer_ns(void);
 void dedicated_cpu_drain(u32 *irr, u32 *isr);
 int dedicated_cpu_eoi(void);
 bool dedicated_cpu_may_enter(void);
+void dedicated_cpu_send_nmi_self(void);
 unsigned long dedicated_cpu_idt(void);
 u64 dedicated_cpu_work(unsigned int cpu, u32 *kind, u32 *count);
 
@@ -173,6 +174,7 @@ static inline void dedicated_cpu_send_guest(unsigned int cpu, u8 vector)
 #else
 
 static inline bool dedicated_capture(u32 vector) { return false; }
+static inline void dedicated_cpu_send_nmi_self(void) { }
 
 #endif /* CONFIG_CPU_DEDICATED */
 #endif /* _ASM_X86_DEDICATED_CPU_H */

@@ -531,6 +531,20 @@ bool dedicated_cpu_may_enter(void)
 }
 EXPORT_SYMBOL_GPL(dedicated_cpu_may_enter);
 
+/**
+ * dedicated_cpu_send_nmi_self - have the entry that is about to happen exit at once
+ *
+ * Called on a leased CPU whose hardware holds NMIs off until the guest has been
+ * entered (SVM: GIF is 0), after dedicated_cpu_may_enter(): there is no work to
+ * defer, for which the entry would be abandoned and with it what it injects.
+ */
+void dedicated_cpu_send_nmi_self(void)
+{
+	atomic_inc(this_cpu_ptr(&dedicated_cpu.nmi_sent));
+	host_apic.send_IPI(smp_processor_id(), NMI_VECTOR);
+}
+EXPORT_SYMBOL_GPL(dedicated_cpu_send_nmi_self);
+
 /*
  * The chipset says in a port of its own that an NMI of its own came, for SERR# or
  * IOCHK#; it comes to each CPU whose LINT1 is open, which is the boot CPU's as a
