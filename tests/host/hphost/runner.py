@@ -123,6 +123,13 @@ def _ending(status):
     return f'signal {-status}' if status < 0 else f'status {status}'
 
 
+def _last_words(run_dir, console):
+    """The emulator's, if it had any, stand apart from its host's."""
+    emulator = _read(f'{run_dir}/emulator.log').splitlines()[-10:]
+    return [*(f'the emulator: {line}' for line in emulator),
+            *console.splitlines()[-10:]]
+
+
 def _verdict(run_dir, in_time, limit, emulator_status):
     """Status of a finished run; says why when it is one of ours."""
     console = _read(f'{run_dir}/console') + _read(f'{run_dir}/dmesg')
@@ -137,7 +144,7 @@ def _verdict(run_dir, in_time, limit, emulator_status):
              f'the host ended ({_ending(emulator_status)}) before the command '
              'did; its last words:' if in_time
              else f'time limit of {limit} s reached; its last words:',
-             (_read(f'{run_dir}/emulator.log') + console).splitlines()[-10:])
+             _last_words(run_dir, console))
     return HOST_DIED if in_time else TIME_LIMIT
 
 

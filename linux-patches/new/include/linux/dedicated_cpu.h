@@ -57,7 +57,8 @@ int sched_tick_dedicated_begin(unsigned int cpu);
 void sched_tick_dedicated_end(unsigned int cpu);
 void tick_dedicated_begin(unsigned int cpu);
 void tick_dedicated_end(unsigned int cpu);
-void tick_dedicated_loop(bool in);
+void tick_dedicated_loop_begin(void);
+void tick_dedicated_loop_end(bool pause);
 u64 tick_dedicated_stopped_at(unsigned int cpu);
 #else
 static __always_inline bool cpu_dedicated_looping(unsigned int cpu)
@@ -69,7 +70,8 @@ static inline int sched_tick_dedicated_begin(unsigned int cpu) { return 0; }
 static inline void sched_tick_dedicated_end(unsigned int cpu) { }
 static inline void tick_dedicated_begin(unsigned int cpu) { }
 static inline void tick_dedicated_end(unsigned int cpu) { }
-static inline void tick_dedicated_loop(bool in) { }
+static inline void tick_dedicated_loop_begin(void) { }
+static inline void tick_dedicated_loop_end(bool pause) { }
 static inline u64 tick_dedicated_stopped_at(unsigned int cpu) { return 0; }
 #endif
 

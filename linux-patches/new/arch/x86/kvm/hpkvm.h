@@ -116,16 +116,20 @@ static inline bool kvm_hpkvm_update(struct kvm_vcpu *vcpu)
  */
 static inline void kvm_hpkvm_vcpu_load(struct kvm_vcpu *vcpu, int cpu)
 {
-	if (static_branch_unlikely(&kvm_hpkvm_key))
-		tick_dedicated_loop(vcpu->arch.hpkvm.cpu == cpu &&
-				    vcpu->wants_to_run);
+	if (!static_branch_unlikely(&kvm_hpkvm_key))
+		return;
+
+	if (vcpu->arch.hpkvm.cpu == cpu && vcpu->wants_to_run)
+		tick_dedicated_loop_begin();
+	else
+		tick_dedicated_loop_end(false);
 }
 
 /* kvm_hpkvm_vcpu_put - the vCPU gives up the CPU that it is on */
 static inline void kvm_hpkvm_vcpu_put(struct kvm_vcpu *vcpu)
 {
 	if (static_branch_unlikely(&kvm_hpkvm_key))
-		tick_dedicated_loop(false);
+		tick_dedicated_loop_end(!vcpu->scheduled_out);
 }
 
 /* kvm_hpkvm_demote - have the whole state of the local APIC in KVM's */
