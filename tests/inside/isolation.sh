@@ -6,8 +6,11 @@
 # of CPU time are right meanwhile.
 #
 #   SECONDS_QUIET  that a guest is watched                   (10)
-#   CYCLES         times that cores are taken and given back  (5)
+#   CYCLES         times that guests take cores and give them back  (5)
+#   LEASES         the same without a guest, fast            (50)
 #   KICKS          see below                                  (6)
+#   CLOCK          seconds to wait for KVM's clock work: it comes after 300, or 0
+#                  for not at all                             (0)
 #   PARTS          words: spin, limit, exits, maps, noise     (all)
 
 . /host/tests/inside/lib/tap.sh
@@ -16,6 +19,8 @@
 
 SECONDS_QUIET=${SECONDS_QUIET:-10}
 CYCLES=${CYCLES:-5}
+LEASES=${LEASES:-50}
+CLOCK=${CLOCK:-0}
 PARTS=${PARTS:-spin limit exits maps noise}
 # NMIs per vCPU and minute.  The emulated host boots with the tick of every CPU,
 # 15,000 a minute; with the boot parameters there is none.
@@ -257,23 +262,28 @@ undisturbed() {	# core
 	[ ! -s /tmp/intruders ]
 }
 
-cycle() {
+in_a_storm() {	# command...
 	isolation storm 3600 &
 	_storm=$!
+	"$@"
+	_status=$?
+	kill $_storm
+	wait $_storm 2>/dev/null
+	return $_status
+}
+
+guests_come_and_go() {
 	for _n in $(seq "$CYCLES"); do
 		vm_kill noise
 		vm_start noise hpkvm,cpus=2-3
 		vm_wait_for noise 90 'quiet: start' &&
-			vm_dedicated noise 2 || break
+			vm_dedicated noise 2 || return
 	done
-	_status=$?
-	kill $_storm
-	wait $_storm 2>/dev/null
-	# A second after a guest has enabled its local APIC KVM changes its own
-	# code (apic_sw_disabled), which each CPU has to know.
-	sleep 3
-	return $_status
 }
+
+# A second after a guest has enabled its local APIC KVM changes its own code
+# (apic_sw_disabled), which each CPU has to know.
+cycle() { in_a_storm guests_come_and_go && sleep 3; }
 
 # It goes round six CPUs in three seconds.
 watchdog_visits() {
@@ -281,6 +291,24 @@ watchdog_visits() {
 	sleep 6
 	trace_stop timer/timer_expire_entry
 	grep -m 1 clocksource_watchdog /tmp/trace
+}
+
+# What a lease changes, and its end puts back.  Workers come and go.
+host_state() {
+	for _irq in /proc/irq/[0-9]*; do
+		echo "irq ${_irq##*/} $(cat "$_irq/smp_affinity_list") on" \
+			"$(cat "$_irq/effective_affinity_list")"
+	done
+	grep -E '^(Per CPU device|Clock Event Device)| event_handler' \
+		/proc/timer_list
+	echo "watchdog $(cat /proc/sys/kernel/watchdog_cpumask)"
+	awk '/^Name:/ { name = $2 } /^Cpus_allowed_list:/ { print name, $2 }' \
+		/proc/[0-9]*/status 2>/dev/null | grep -v ^kworker | sort -u
+}
+
+same_as_before() {
+	host_state >/tmp/after
+	diff /tmp/before /tmp/after
 }
 
 cores_are_ordinary() {	# when
@@ -321,6 +349,8 @@ part_spin() {
 	done
 	ok "spin: its vCPUs are in passthrough still" vm_dedicated spin 2
 	ok "spin: its cores are quiet again" is_quiet spin
+	[ "$CLOCK" = 0 ] ||
+		ok "spin: KVM's clock work leaves them alone" clock_is_quiet
 	ok "spin: a limit of processor time ends it" limited spin
 	vm_kill spin
 }
@@ -334,11 +364,24 @@ part_limit() {
 	vm_kill limit
 }
 
+# The guest's clock is the host's TSC: nothing about it is to be told.
+clock_is_quiet() {
+	trace_start workqueue/workqueue_execute_start
+	echo ff >$TRACING/tracing_cpumask
+	sleep "$CLOCK"
+	trace_stop workqueue/workqueue_execute_start
+	grep -m 1 'function kvmclock_sync_fn' /tmp/trace &&
+		! grep -m 1 'function kvmclock_update_fn' /tmp/trace
+}
+
 # A guest that comes back to QEMU all the time.
 part_exits() {
 	begin exits exits=100000
+	sleep 2
+	ok "exits: its cores are quiet" is_quiet exits
 	account exits 0 2
 	ok "exits: the time of its thread is right" thread_account
+	ok "exits: the time of its core is right" core_account
 	vm_kill exits
 }
 
@@ -372,6 +415,9 @@ part_noise() {
 	ok "$CYCLES times: the cores are taken and given back" cycle
 	ok "noise: its cores are quiet after that" is_quiet noise
 	vm_kill noise
+	# shellcheck disable=SC2086  # words
+	ok "noise: $LEASES times: they are leased and released" \
+		in_a_storm "$FILES/lease" cycles "$LEASES" $CORES
 }
 
 ok "no boot parameter isolates CPUs" \
@@ -382,7 +428,10 @@ if grep -q tsc=watchdog /proc/cmdline; then
 	ok "the clocksource watchdog visits the cores" watchdog_visits
 fi
 cores_are_ordinary "at first"
+host_state >/tmp/before
 for part in $PARTS; do
 	"part_$part"
 	cores_are_ordinary "after $part"
 done
+ok "the host's interrupts, clocks and tasks are as before" same_as_before
+notes </tmp/before

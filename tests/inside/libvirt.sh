@@ -3,11 +3,15 @@
 # Runs inside the emulated host: libvirt, in the root file system that
 # outside/libvirt shares, starts the domain of docs/user-guide.md, which says
 # nothing of hpkvm but the emulator's name.  QEMU runs as libvirt runs it: as
-# nobody in particular, without capabilities, in its sandbox.
+# nobody in particular, without capabilities, in its sandbox.  No boot parameter
+# isolates a core: a partition of cpusets does, as the guide sets it up, while the
+# domain runs.
 
 . /host/tests/inside/lib/tap.sh
 
 ROOT=/host/root
+CGROUP=$ROOT/sys/fs/cgroup
+G=$CGROUP/hpkvm.partition
 BOOT=60
 
 virsh() { chroot $ROOT /usr/bin/virsh -q -c qemu:///system "$@"; }
@@ -15,7 +19,8 @@ virsh() { chroot $ROOT /usr/bin/virsh -q -c qemu:///system "$@"; }
 # Nothing of a run stays in the share.
 mount_root() {
 	mount -t proc proc $ROOT/proc && mount -t sysfs sys $ROOT/sys &&
-		mount --bind /dev $ROOT/dev || return
+		mount --bind /dev $ROOT/dev &&
+		mount -t cgroup2 none $CGROUP || return
 	for _dir in run tmp etc/libvirt var/lib/libvirt var/log \
 		var/cache/libvirt; do
 		mount -t tmpfs none $ROOT/$_dir || return
@@ -27,6 +32,17 @@ mount_root() {
 	chgrp 994 /dev/kvm && chmod 660 /dev/kvm
 }
 
+# The guide's commands; what systemd does at boot comes first.
+make_partition() {
+	echo +cpuset >$CGROUP/cgroup.subtree_control || return
+	mkdir $G && echo 1-3 >$G/cpuset.cpus
+}
+
+isolate() {
+	echo isolated >$G/cpuset.cpus.partition
+	grep -x isolated $G/cpuset.cpus.partition
+}
+
 # The rest of libvirt's defaults: this host has neither AppArmor nor virtlogd,
 # and busybox for an init.
 configure_libvirt() {
@@ -36,7 +52,7 @@ configure_libvirt() {
 	stdio_handler = "file"
 	security_driver = "none"
 	namespaces = []
-	cgroup_controllers = []
+	cgroup_controllers = [ "cpuset" ]
 	END
 	echo 'auth_unix_rw = "none"' >$ROOT/etc/libvirt/libvirtd.conf
 }
@@ -57,8 +73,9 @@ domain_xml() {
 	  <cputune>
 	    <vcpupin vcpu='0' cpuset='2'/>
 	    <vcpupin vcpu='1' cpuset='3'/>
-	    <emulatorpin cpuset='0-1'/>
+	    <emulatorpin cpuset='1'/>
 	  </cputune>
+	  <resource><partition>/hpkvm</partition></resource>
 	  <os>
 	    <type arch='x86_64' machine='q35'>hvm</type>
 	    <kernel>/tmp/kernel</kernel>
@@ -108,21 +125,25 @@ qemu_status() {
 }
 
 ok "the root file system is there" mount_root
+ok "no boot parameter isolates CPUs" not grep -E '(isolcpus|nohz_full)=[0-9]' \
+	/proc/cmdline
+ok "the cgroup of dedicated domains is made" make_partition
 configure_libvirt
 ok "libvirt starts" start_libvirt
 ok "it takes the domain" define_domain
 ok "it starts it" virsh start edge
 ok "the guest comes up" goes_on
+ok "its vCPUs get no core" says 'unbound: cpu [23] is not isolated' 2
+ok "the cgroup becomes an isolated partition" isolate
 ok "both vCPUs own the core of their vcpupin" says 'passthrough on cpu [23]' 2
 ok "QEMU is not root" qemu_status Uid '64055.*64055'
 ok "it has no capabilities" qemu_status CapEff '0000000000000000'
 ok "its other threads are where emulatorpin says" \
-	qemu_status Cpus_allowed_list '0-1$'
+	qemu_status Cpus_allowed_list '1$'
 
-ok "vcpupin moves vCPU 1 to a CPU that is not isolated" \
-	virsh vcpupin edge 1 1 --live
-ok "it owns none there" \
-	says 'vCPU 1: unbound: cpu 1 is not isolated' 1
+ok "vcpupin moves vCPU 1 to another CPU" virsh vcpupin edge 1 1 --live
+ok "it owns that one" says 'vCPU 1: passthrough on cpu 1' 1
+ok "core 3 serves the host meanwhile" "$FILES/core-check" 3
 ok "vcpupin moves it back" virsh vcpupin edge 1 3 --live
 ok "it owns that core again" says 'passthrough on cpu [23]' 2
 
@@ -142,3 +163,5 @@ ok "it is destroyed" virsh destroy edge
 for core in 2 3; do
 	ok "core $core serves the host afterwards" "$FILES/core-check" $core
 done
+ok "the partition is an ordinary cgroup again" \
+	sh -c "echo member >$G/cpuset.cpus.partition && rmdir $G"
