@@ -30,6 +30,10 @@
 #define NR_WAKEUPS	50000
 #define NR_GROUP_CYCLES	1000
 #define MAX_PAUSE	8000
+#define NR_EXIT_ROUNDS	20
+#define EXITS_PER_ROUND	30
+#define SHORT_EXIT_US	1000
+#define LONG_EXIT_MS	500
 
 /* Documentation/arch/x86/x86_64/mm.rst; arch/x86/kernel/umip.c. */
 #define CPU_ENTRY_AREA	0xfffffe0000000000ul
@@ -286,6 +290,87 @@ TEST_F(lease, state_before_and_after)
 	EXPECT_EQ(KVM_HPKVM_MODE_UNBOUND, state.mode);
 	EXPECT_EQ(~0u, state.cpu);
 	EXPECT_EQ(KVM_HPKVM_REASON_NOT_BOUND, state.reason);
+}
+
+static void guest_exit_for_ever(void)
+{
+	for (;;)
+		GUEST_SYNC(0);
+}
+
+static void spin_us(unsigned int us)
+{
+	struct timespec begin, now;
+
+	clock_gettime(CLOCK_MONOTONIC, &begin);
+	do {
+		clock_gettime(CLOCK_MONOTONIC, &now);
+	} while ((now.tv_sec - begin.tv_sec) * 1000000 +
+		 (now.tv_nsec - begin.tv_nsec) / 1000 < us);
+}
+
+/* Returns since when the tick of the core is off, once it is; or 0. */
+static uint64_t run_until_tick_stops(struct kvm_vcpu *vcpu)
+{
+	struct timespec begin;
+	uint64_t since = 0;
+
+	clock_gettime(CLOCK_MONOTONIC, &begin);
+	while (!since && !hpkvm_is_late(&begin)) {
+		vcpu_run(vcpu);
+		since = hpkvm_state(vcpu).tick_stopped_at;
+	}
+	return since;
+}
+
+/*
+ * The tick that has stopped stays so over exits of 1 ms, whatever their number:
+ * each round spans several ticks.  Others may need it: a few rounds are theirs.
+ */
+TEST_F_TIMEOUT(lease, tick_over_short_exits, 60 * PATIENCE)
+{
+	int round, i, kept = 0;
+	uint64_t since;
+
+	if (hpkvm_cpu_in_list("/sys/devices/system/cpu/nohz_full", self->core))
+		SKIP(return, "user mode needs no tick in nohz_full=");
+
+	vcpu_arch_set_entry_point(self->vcpu, guest_exit_for_ever);
+	ASSERT_EQ(0, hpkvm_bind(self->vcpu, self->core, NULL));
+	for (round = 0; round < NR_EXIT_ROUNDS; round++) {
+		since = run_until_tick_stops(self->vcpu);
+		ASSERT_NE(0, since);
+		for (i = 0; i < EXITS_PER_ROUND; i++) {
+			spin_us(SHORT_EXIT_US);
+			vcpu_run(self->vcpu);
+		}
+		kept += hpkvm_state(self->vcpu).tick_stopped_at == since;
+	}
+	TH_LOG("it stayed off in %d rounds of %d", kept, round);
+	EXPECT_GE(kept, NR_EXIT_ROUNDS / 2);
+	EXPECT_EQ(0, hpkvm_unbind(self->vcpu));
+}
+
+/* User space that stays gets the tick, by which its time is accounted for. */
+TEST_F_TIMEOUT(lease, tick_in_a_long_exit, 60 * PATIENCE)
+{
+	int round, ms;
+
+	if (hpkvm_cpu_in_list("/sys/devices/system/cpu/nohz_full", self->core))
+		SKIP(return, "user mode needs no tick in nohz_full=");
+
+	vcpu_arch_set_entry_point(self->vcpu, guest_exit_for_ever);
+	ASSERT_EQ(0, hpkvm_bind(self->vcpu, self->core, NULL));
+	for (round = 0; round < NR_EXIT_ROUNDS; round++) {
+		ASSERT_NE(0, run_until_tick_stops(self->vcpu));
+		for (ms = 0; ms < LONG_EXIT_MS; ms++) {
+			if (!hpkvm_state(self->vcpu).tick_stopped_at)
+				break;
+			spin_us(1000);
+		}
+		EXPECT_LT(ms, LONG_EXIT_MS);
+	}
+	EXPECT_EQ(0, hpkvm_unbind(self->vcpu));
 }
 
 /* The vCPU thread of the tests that watch from outside. */
