@@ -11,6 +11,9 @@
 
 #include <linux/cpumask.h>
 #include <linux/jump_label.h>
+#include <linux/percpu.h>
+
+struct task_struct;
 
 #ifdef CONFIG_CPU_DEDICATED
 
@@ -45,12 +48,32 @@ void dl_server_resume(unsigned int cpu);
 void sched_dedicated_drain(unsigned int cpu);
 
 #ifdef CONFIG_NO_HZ_FULL
-bool __cpu_dedicated_looping(unsigned int cpu);
+/* Where the thread that runs the guest of a CPU is. */
+enum cpu_dedicated_loop {
+	CPU_LOOP_NONE,
+	CPU_LOOP_RUN,	/* in its run loop */
+	CPU_LOOP_PAUSE,	/* in user space for a moment, with the tick stopped */
+};
 
-/* Is the thread that runs the guest of @cpu in its run loop? */
+DECLARE_PER_CPU(u8, cpu_dedicated_loop);
+
+/* Is it in its run loop? */
 static __always_inline bool cpu_dedicated_looping(unsigned int cpu)
 {
-	return cpu_dedicated_any() && __cpu_dedicated_looping(cpu);
+	return cpu_dedicated_any() &&
+	       READ_ONCE(per_cpu(cpu_dedicated_loop, cpu)) == CPU_LOOP_RUN;
+}
+
+static __always_inline bool this_cpu_dedicated_looping(void)
+{
+	return cpu_dedicated_any() &&
+	       this_cpu_read(cpu_dedicated_loop) == CPU_LOOP_RUN;
+}
+
+static __always_inline bool this_cpu_dedicated_pausing(void)
+{
+	return cpu_dedicated_any() &&
+	       this_cpu_read(cpu_dedicated_loop) == CPU_LOOP_PAUSE;
 }
 
 int sched_tick_dedicated_begin(unsigned int cpu);
@@ -59,6 +82,7 @@ void tick_dedicated_begin(unsigned int cpu);
 void tick_dedicated_end(unsigned int cpu);
 void tick_dedicated_loop_begin(void);
 void tick_dedicated_loop_end(bool pause);
+void tick_dedicated_task_switch(struct task_struct *prev);
 u64 tick_dedicated_stopped_at(unsigned int cpu);
 #else
 static __always_inline bool cpu_dedicated_looping(unsigned int cpu)
@@ -66,6 +90,17 @@ static __always_inline bool cpu_dedicated_looping(unsigned int cpu)
 	return false;
 }
 
+static __always_inline bool this_cpu_dedicated_looping(void)
+{
+	return false;
+}
+
+static __always_inline bool this_cpu_dedicated_pausing(void)
+{
+	return false;
+}
+
+static inline void tick_dedicated_task_switch(struct task_struct *prev) { }
 static inline int sched_tick_dedicated_begin(unsigned int cpu) { return 0; }
 static inline void sched_tick_dedicated_end(unsigned int cpu) { }
 static inline void tick_dedicated_begin(unsigned int cpu) { }
@@ -98,6 +133,18 @@ static __always_inline bool cpu_dedicated_looping(unsigned int cpu)
 {
 	return false;
 }
+
+static __always_inline bool this_cpu_dedicated_looping(void)
+{
+	return false;
+}
+
+static __always_inline bool this_cpu_dedicated_pausing(void)
+{
+	return false;
+}
+
+static inline void tick_dedicated_task_switch(struct task_struct *prev) { }
 
 #endif
 #endif /* _LINUX_DEDICATED_CPU_H */

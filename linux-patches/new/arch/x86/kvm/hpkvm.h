@@ -111,8 +111,8 @@ static inline bool kvm_hpkvm_update(struct kvm_vcpu *vcpu)
 /*
  * kvm_hpkvm_vcpu_load - the vCPU gets the CPU that it is on
  *
- * While it runs on its core, the core needs no tick: user space, ioctls and
- * other tasks do.
+ * While it runs on its core, the core needs no tick: other ioctls and tasks do,
+ * and user space if it stays.
  */
 static inline void kvm_hpkvm_vcpu_load(struct kvm_vcpu *vcpu, int cpu)
 {

@@ -562,11 +562,12 @@ static bool dedicated_nmi_has_reason(void)
 }
 
 /*
- * Claim the NMIs that dedicated_defer() sent, and no others.  A send is counted
- * before its NMI leaves, so what is owed is known in time.  But NMIs merge: a
- * few that are still owed may never come (at most one is latched while another
- * is handled, and one more while that one is), and an NMI of somebody else's
- * may be taken for one of ours.  So a small rest is kept, for a while.
+ * Claim the NMIs that dedicated_defer() and dedicated_cpu_send_nmi_self() sent,
+ * and no others.  A send is counted before its NMI leaves, so what is owed is
+ * known in time.  But NMIs merge: a few that are still owed may never come (at
+ * most one is latched while another is handled, and one more while that one is),
+ * and an NMI of somebody else's may be taken for one of ours.  So a small rest
+ * is kept, for a while.
  */
 static bool dedicated_nmi_claim(struct dedicated_cpu *d)
 {
