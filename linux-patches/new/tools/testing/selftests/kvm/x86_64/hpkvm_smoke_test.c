@@ -10,6 +10,7 @@
  */
 #define _GNU_SOURCE
 #include <pthread.h>
+#include <sys/mman.h>
 #include <signal.h>
 #include <time.h>
 
@@ -1091,9 +1092,48 @@ static void run_pair(struct machine *m, void *guest0, void *guest1)
  * Each SMI is handled once, also one for a vCPU that sleeps, and no interrupt is
  * lost on the way into SMM, where the local APIC is KVM's, and out of it.
  */
+/* The page on which a vCPU's interrupts push their frames. */
+struct stack_page {
+	void *hva;
+	bool leave;	/* the thread is to end */
+};
+
+/*
+ * A change of protection has KVM forget the page: the next interrupt faults on
+ * its way to the handler, and KVM queues it again.
+ */
+static void *forget_stack(void *arg)
+{
+	struct stack_page *page = arg;
+	int exec = 0;
+
+	while (!READ_ONCE(page->leave)) {
+		exec ^= PROT_EXEC;
+		TEST_ASSERT(!mprotect(page->hva, getpagesize(),
+				      PROT_READ | PROT_WRITE | exec),
+			    "mprotect");
+		usleep(TIMER_US / 2);
+	}
+	return NULL;
+}
+
+static void *stack_hva(struct kvm_vcpu *vcpu)
+{
+	struct kvm_regs regs;
+
+	vcpu_regs_get(vcpu, &regs);
+	return addr_gva2hva(vcpu->vm, (regs.rsp - 1) & ~(getpagesize() - 1ull));
+}
+
+/*
+ * An SMI can't be taken in an entry that has an interrupt to inject, and so asks
+ * for one that exits at once.
+ */
 TEST_F_TIMEOUT(smoke, smis, 120 * PATIENCE)
 {
 	struct machine *m = &self->m;
+	struct stack_page page = {};
+	pthread_t forgetter;
 
 	if (!kvm_has_cap(KVM_CAP_X86_SMM))
 		SKIP(return, "this kernel has no KVM_CAP_X86_SMM");
@@ -1106,7 +1146,12 @@ TEST_F_TIMEOUT(smoke, smis, 120 * PATIENCE)
 	memcpy(addr_gpa2hva(m->vm, SMRAM_GPA + SMI_ENTRY), smi_handler,
 	       sizeof(smi_handler));
 	vcpu_set_msr(m->vcpus[0], MSR_IA32_SMBASE, SMRAM_GPA);
+	page.hva = stack_hva(m->vcpus[0]);
+	TEST_ASSERT(!pthread_create(&forgetter, NULL, forget_stack, &page),
+		    "Can't create a thread");
 	run_pair(m, guest_smi_taker, guest_smi_sender);
+	WRITE_ONCE(page.leave, true);
+	pthread_join(forgetter, NULL);
 	if (m->passthrough)
 		TEST_ASSERT(hpkvm_state(m->vcpus[0]).demotions > count.smis / 4,
 			    "SMIs hardly ever met passthrough");
