@@ -10,9 +10,9 @@
  */
 #define _GNU_SOURCE
 #include <pthread.h>
-#include <sys/mman.h>
 #include <signal.h>
 #include <time.h>
+#include <sys/mman.h>
 
 #include "apic.h"
 #include "hpkvm.h"
