@@ -11,7 +11,7 @@
 #   KICKS          see below                                  (6)
 #   CLOCK          seconds to wait for KVM's clock work: it comes after 300, or 0
 #                  for not at all                             (0)
-#   PARTS          words: spin, limit, exits, maps, noise     (all)
+#   PARTS          words: spin, limit, exits, maps, noise     (all), and faults
 
 . /host/tests/inside/lib/tap.sh
 . /host/tests/inside/lib/vm.sh
@@ -418,6 +418,25 @@ part_noise() {
 	# shellcheck disable=SC2086  # words
 	ok "noise: $LEASES times: they are leased and released" \
 		in_a_storm "$FILES/lease" cycles "$LEASES" $CORES
+}
+
+# The debug kernel can have a lease fail in each of its steps.
+FAIL=/sys/kernel/debug/kvm_hpkvm/fail_lease
+
+fails_in_step() {	# step, what is said of it
+	echo "$1" >$FAIL
+	"$FILES/lease" cycles 1 2 >/tmp/lease
+	cat /tmp/lease
+	grep -q "^cpu=2 $2 " /tmp/lease && [ "$(cat $FAIL)" = 0 ]
+}
+
+part_faults() {
+	ok "faults: no memory for the remote tick" fails_in_step 1 errno=12
+	ok "faults: the thread can't move to the core" fails_in_step 2 errno=22
+	ok "faults: no vectors elsewhere" fails_in_step 3 'errno=28 reason=28'
+	ok "faults: the local APIC is not cleared" fails_in_step 4 errno=5
+	ok "faults: nothing is left of that" same_as_before
+	ok "faults: the core is leased" "$FILES/lease" cycles 1 2
 }
 
 ok "no boot parameter isolates CPUs" \

@@ -11,7 +11,7 @@
  * reads 0.  fail_direct and fail_undirect are for the IOMMU: it does not confirm
  * the Nth entry that directs a device's interrupt to a core, or that ends it.
  * fail_producer is for stock KVM: it cannot connect the Nth interrupt of a VFIO
- * device with its irqfd.
+ * device with its irqfd.  fail_lease has a lease fail in its Nth step.
  * Only for kernels that test a torture test: never enable
  * CONFIG_KVM_HPKVM_FAULTS elsewhere.
  */
@@ -55,6 +55,8 @@ void hpkvm_fault_init(void)
 				&irq_remapping_faults[1]);
 	debugfs_create_atomic_t("fail_producer", 0600, fault_dir,
 				&fail_producer);
+	debugfs_create_atomic_t("fail_lease", 0600, fault_dir,
+				&dedicated_lease_fault);
 }
 
 void hpkvm_fault_exit(void)

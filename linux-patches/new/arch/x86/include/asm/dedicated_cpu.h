@@ -171,6 +171,14 @@ static inline void dedicated_cpu_send_guest(unsigned int cpu, u8 vector)
 				per_cpu(x86_cpu_to_apicid, cpu));
 }
 
+#ifdef CONFIG_KVM_HPKVM_FAULTS
+/*
+ * The Nth step from now of a lease fails: memory for the remote tick [1], the
+ * move to the CPU [2], vectors elsewhere [3], the local APIC [4].
+ */
+extern atomic_t dedicated_lease_fault;
+#endif
+
 #else
 
 static inline bool dedicated_capture(u32 vector) { return false; }

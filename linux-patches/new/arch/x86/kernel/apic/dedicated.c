@@ -150,6 +150,19 @@ static int dedicated_refuse(struct dedicated_refusal *why, u32 reason, int err)
 	return err;
 }
 
+#ifdef CONFIG_KVM_HPKVM_FAULTS
+atomic_t dedicated_lease_fault;
+EXPORT_SYMBOL_GPL(dedicated_lease_fault);
+
+/* Is the step of a lease that comes now to fail?  See hpkvm_fault.c. */
+static bool dedicated_step_fails(void)
+{
+	return !atomic_dec_if_positive(&dedicated_lease_fault);
+}
+#else
+static bool dedicated_step_fails(void) { return false; }
+#endif
+
 /**
  * dedicated_cpu_host_unsuitable - can this host lease CPUs at all?
  * @why: filled in if not
@@ -179,10 +192,11 @@ EXPORT_SYMBOL_GPL(dedicated_cpu_host_unsuitable);
 static int dedicated_close_vectors(struct dedicated_request *request)
 {
 	struct dedicated_refusal *why = request->why;
-	int ret;
+	int ret = -ENOSPC;
 
-	ret = lapic_close_vectors(request->privileged, &why->irq, why->culprit,
-				  sizeof(why->culprit));
+	if (!dedicated_step_fails())
+		ret = lapic_close_vectors(request->privileged, &why->irq,
+					  why->culprit, sizeof(why->culprit));
 	switch (ret) {
 	case 0:
 		return 0;
@@ -616,8 +630,8 @@ static long dedicated_lease_this_cpu(void *arg)
 	blocking_notifier_call_chain(&dedicated_notifiers, cpu, NULL);
 	lapic_timer_lend(cpu, true);
 	tick_remote_start(cpu, dedicated_raise_timer);
-	ret = dedicated_wait_for_last_ipis() ?: dedicated_close_apic();
-	if (ret) {
+	if (dedicated_step_fails() || dedicated_wait_for_last_ipis() ||
+	    dedicated_close_apic()) {
 		ret = dedicated_refuse(why, KVM_HPKVM_REASON_CPU_STALE, -EIO);
 		goto err_tick;
 	}
@@ -667,7 +681,8 @@ static int dedicated_move_and_lease(unsigned int cpu,
 		return -ENOMEM;
 
 	cpumask_copy(before, current->cpus_ptr);
-	ret = set_cpus_allowed_ptr(current, cpumask_of(cpu));
+	ret = dedicated_step_fails() ? -EINVAL :
+	      set_cpus_allowed_ptr(current, cpumask_of(cpu));
 	if (!ret) {
 		ret = work_on_cpu(cpu, dedicated_lease_this_cpu, &request);
 		if (ret)
@@ -687,7 +702,8 @@ static int dedicated_lease(unsigned int cpu, struct dedicated_refusal *why)
 	cpus_read_unlock();
 	if (ret)
 		return ret;
-	ret = sched_tick_dedicated_begin(cpu);
+	ret = dedicated_step_fails() ? -ENOMEM :
+	      sched_tick_dedicated_begin(cpu);
 	if (ret)
 		return ret;
 	dedicated_keep_online(cpu, true);
