@@ -11,7 +11,9 @@
 #   KICKS          see below                                  (6)
 #   CLOCK          seconds to wait for KVM's clock work: it comes after 300, or 0
 #                  for not at all                             (0)
-#   PARTS          words: spin, limit, exits, maps, noise     (all), and faults
+#   PARTS          words: spin, limit, exits, maps, noise     (all); also
+#                  faults (debug kernel) and table: figures, of which stock KVM's
+#                  are to be taken on a host that was booted isolated
 
 . /host/tests/inside/lib/tap.sh
 . /host/tests/inside/lib/vm.sh
@@ -437,6 +439,37 @@ part_faults() {
 	ok "faults: the local APIC is not cleared" fails_in_step 4 errno=5
 	ok "faults: nothing is left of that" same_as_before
 	ok "faults: the core is leased" "$FILES/lease" cycles 1 2
+}
+
+# ---- The table of README.md
+
+exits() {	# name
+	vm_ask "$1" '{"execute":"query-stats","arguments":{"target":"vcpu",
+		"providers":[{"provider":"kvm","names":["exits"]}]}}' |
+		grep -o '"value": [0-9]*' | awk '{ sum += $2 } END { print sum }'
+}
+
+# Of two vCPUs, in SECONDS_QUIET: NMIs per core-minute, exits per vCPU-second.
+row() {	# name
+	_kicks=$(kicks "$1") _exits=$(exits "$1")
+	sleep "$SECONDS_QUIET"
+	_kicks=$(($(kicks "$1") - _kicks)) _exits=$(($(exits "$1") - _exits))
+	echo "$1: $_kicks NMIs, $_exits exits" | awk -v s="$SECONDS_QUIET" \
+		'{ print $0 ": " $2 * 30 / s ", " $4 / 2 / s }'
+}
+
+part_table() {
+	for accel in kvm hpkvm,cpus=2-3; do
+		vm_start "${accel%,*}-spins" $accel
+		vm_wait_for "${accel%,*}-spins" 90 'quiet: start'
+		for vcpu in 0 1; do
+			taskset -p $((4 << vcpu)) \
+				"$(vm_vcpu_tid "${accel%,*}-spins" $vcpu)"
+		done
+		sleep 5
+		row "${accel%,*}-spins" | notes
+		vm_kill "${accel%,*}-spins"
+	done
 }
 
 ok "no boot parameter isolates CPUs" \
