@@ -355,7 +355,7 @@ TEST_F_TIMEOUT(lease, tick_over_short_exits, 60 * PATIENCE)
 static void run_in_vain(struct kvm_vcpu *vcpu)
 {
 	vcpu->run->kvm_valid_regs = ~0ull;
-	TEST_ASSERT(_vcpu_run(vcpu) == -1 && errno == EINVAL,
+	TEST_ASSERT(__vcpu_run(vcpu) == -1 && errno == EINVAL,
 		    "KVM_RUN takes any kvm_valid_regs");
 	vcpu->run->kvm_valid_regs = 0;
 }
