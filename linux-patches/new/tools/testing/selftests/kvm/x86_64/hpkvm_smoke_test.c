@@ -488,6 +488,20 @@ static void guest_smi_sender(void)
 	GUEST_DONE();
 }
 
+/* The loop has one INT n: that a second one is next would hide a lost one. */
+static void guest_software_interrupts(void)
+{
+	uint64_t i, loops = 20 * count.irqs;
+
+	guest_init();
+	GUEST_SYNC(0);
+	for (i = 1; i <= loops; i++) {
+		asm volatile("int %0" : : "i" (SELF_VECTOR) : "memory");
+		GUEST_ASSERT_EQ(READ_ONCE(hits[SELF_VECTOR]), i);
+	}
+	GUEST_DONE();
+}
+
 /* Interrupts that it never takes. */
 static void guest_pending(void)
 {
@@ -1088,20 +1102,13 @@ static void run_pair(struct machine *m, void *guest0, void *guest1)
 	printf("# exits %lu and %lu\n", r[0].exits, r[1].exits);
 }
 
-/*
- * Each SMI is handled once, also one for a vCPU that sleeps, and no interrupt is
- * lost on the way into SMM, where the local APIC is KVM's, and out of it.
- */
 /* The page on which a vCPU's interrupts push their frames. */
 struct stack_page {
+	pthread_t forgetter;
 	void *hva;
 	bool leave;	/* the thread is to end */
 };
 
-/*
- * A change of protection has KVM forget the page: the next interrupt faults on
- * its way to the handler, and KVM queues it again.
- */
 static void *forget_stack(void *arg)
 {
 	struct stack_page *page = arg;
@@ -1117,23 +1124,56 @@ static void *forget_stack(void *arg)
 	return NULL;
 }
 
-static void *stack_hva(struct kvm_vcpu *vcpu)
+/*
+ * A change of protection has KVM forget the page: the next interrupt faults on
+ * its way to the handler, and KVM queues it again.
+ */
+static void begin_forgetting(struct stack_page *page, struct kvm_vcpu *vcpu)
 {
 	struct kvm_regs regs;
 
 	vcpu_regs_get(vcpu, &regs);
-	return addr_gva2hva(vcpu->vm, (regs.rsp - 1) & ~(getpagesize() - 1ull));
+	page->hva = addr_gva2hva(vcpu->vm,
+				 (regs.rsp - 1) & ~(getpagesize() - 1ull));
+	page->leave = false;
+	TEST_ASSERT(!pthread_create(&page->forgetter, NULL, forget_stack, page),
+		    "Can't create a thread");
+}
+
+static void end_forgetting(struct stack_page *page)
+{
+	WRITE_ONCE(page->leave, true);
+	pthread_join(page->forgetter, NULL);
 }
 
 /*
- * An SMI can't be taken in an entry that has an interrupt to inject, and so asks
- * for one that exits at once.
+ * A software interrupt that is queued again is one, also if the entry that was
+ * to inject it is abandoned.  Without NRIPS (kvm_amd.nrips=0) KVM moves RIP
+ * before, and back after such an entry.
+ */
+TEST_F_TIMEOUT(smoke, software_interrupts, 120 * PATIENCE)
+{
+	struct stack_page page;
+	bool ran;
+
+	begin_forgetting(&page, self->m.vcpus[0]);
+	ran = run_amid_host_calls(&self->m, guest_software_interrupts, NULL,
+				  false);
+	end_forgetting(&page);
+	if (!ran)
+		SKIP(return, "the msr device: %s", strerror(errno));
+}
+
+/*
+ * Each SMI is handled once, also one for a vCPU that sleeps, and no interrupt is
+ * lost on the way into SMM, where the local APIC is KVM's, and out of it.  An SMI
+ * can't be taken in an entry that has an interrupt to inject, and so asks for
+ * one that exits at once.
  */
 TEST_F_TIMEOUT(smoke, smis, 120 * PATIENCE)
 {
 	struct machine *m = &self->m;
-	struct stack_page page = {};
-	pthread_t forgetter;
+	struct stack_page page;
 
 	if (!kvm_has_cap(KVM_CAP_X86_SMM))
 		SKIP(return, "this kernel has no KVM_CAP_X86_SMM");
@@ -1146,12 +1186,9 @@ TEST_F_TIMEOUT(smoke, smis, 120 * PATIENCE)
 	memcpy(addr_gpa2hva(m->vm, SMRAM_GPA + SMI_ENTRY), smi_handler,
 	       sizeof(smi_handler));
 	vcpu_set_msr(m->vcpus[0], MSR_IA32_SMBASE, SMRAM_GPA);
-	page.hva = stack_hva(m->vcpus[0]);
-	TEST_ASSERT(!pthread_create(&forgetter, NULL, forget_stack, &page),
-		    "Can't create a thread");
+	begin_forgetting(&page, m->vcpus[0]);
 	run_pair(m, guest_smi_taker, guest_smi_sender);
-	WRITE_ONCE(page.leave, true);
-	pthread_join(forgetter, NULL);
+	end_forgetting(&page);
 	if (m->passthrough)
 		TEST_ASSERT(hpkvm_state(m->vcpus[0]).demotions > count.smis / 4,
 			    "SMIs hardly ever met passthrough");
