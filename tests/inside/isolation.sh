@@ -384,7 +384,7 @@ part_exits() {
 	sleep 2
 	ok "exits: its cores are quiet" is_quiet exits 60
 	account exits 0 2
-	ok "exits: the time of its thread is right" guest_account
+	ok "exits: the time of its thread is right" thread_account
 	ok "exits: the time of its core is right" core_account
 	vm_kill exits
 	begin more-exits exits=100000
