@@ -264,8 +264,9 @@ undisturbed() {	# core
 	[ ! -s /tmp/intruders ]
 }
 
+# Not by the function, whose subshell is what would be killed.
 in_a_storm() {	# command...
-	isolation storm 3600 &
+	"$FILES/isolation" storm 3600 &
 	_storm=$!
 	"$@"
 	_status=$?
