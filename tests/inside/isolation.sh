@@ -304,10 +304,11 @@ host_state() {
 	done
 	grep -E '^(Per CPU device|Clock Event Device)| event_handler' \
 		/proc/timer_list
-	echo "watchdog $(cat /proc/sys/kernel/watchdog_cpumask)"
-	awk '/^Name:/ { name = $2 } /^Cpus_allowed_list:/ { print name, $2 }' \
-		/proc/[0-9]*/status 2>/dev/null |
-		grep -Ev '^(kworker|awk|grep|sort)' | sort -u
+	grep -H . /proc/sys/kernel/watchdog_cpumask 2>/dev/null
+	# One after the other: a task may end meanwhile.
+	cat /proc/[0-9]*/status 2>/dev/null | awk '/^Name:/ { name = $2 }
+		/^Cpus_allowed_list:/ { print name, $2 }' |
+		grep -Ev '^(kworker|awk|cat|grep|sort)' | sort -u
 }
 
 same_as_before() {
