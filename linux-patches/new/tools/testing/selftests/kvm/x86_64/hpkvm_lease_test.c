@@ -390,10 +390,8 @@ TEST_F_TIMEOUT(lease, tick_in_a_long_exit, 60 * PATIENCE)
 		came += wait_for_tick(self->vcpu, round & 1) < LONG_EXIT_MS;
 	}
 	TH_LOG("the tick came in %d of %d", came, round);
-	if (nohz_full)
-		EXPECT_LE(came, NR_LONG_EXITS / 2);
-	else
-		EXPECT_EQ(NR_LONG_EXITS, came);
+	EXPECT_GE(came, nohz_full ? 0 : NR_LONG_EXITS);
+	EXPECT_LE(came, nohz_full ? NR_LONG_EXITS / 2 : NR_LONG_EXITS);
 	EXPECT_EQ(0, hpkvm_unbind(self->vcpu));
 }
 
