@@ -55,6 +55,7 @@ trace_stop() { # event
 
 # Not more than KICKS for each vCPU and minute, and one more for the start.
 is_quiet() {	# name, instead of KICKS
+	echo "$ALL_CPUS" >$TRACING/tracing_cpumask
 	echo >$TRACING/trace
 	_kicks=$(kicks "$1")
 	sleep "$SECONDS_QUIET"
@@ -66,6 +67,9 @@ is_quiet() {	# name, instead of KICKS
 	sed -n '1,5p' /tmp/trace
 	tail -n 5 /tmp/trace
 	sed 's/.*vector=//' /tmp/trace | sort | uniq -c
+	# Who asked for it.
+	grep -E '(csd_queue_cpu|ipi_send_cpu).* cpu=[23] ' $TRACING/trace |
+		tail -n 8
 	return 1
 }
 
@@ -372,7 +376,7 @@ part_limit() {
 # The guest's clock is the host's TSC: nothing about it is to be told.
 clock_is_quiet() {
 	trace_start workqueue/workqueue_execute_start
-	echo ff >$TRACING/tracing_cpumask
+	echo "$ALL_CPUS" >$TRACING/tracing_cpumask
 	sleep "$CLOCK"
 	trace_stop workqueue/workqueue_execute_start
 	grep -m 1 'function kvmclock_sync_fn' /tmp/trace &&
@@ -483,8 +487,11 @@ part_table() {
 
 ok "no boot parameter isolates CPUs" \
 	not grep -E 'nohz_full=[0-9]|rcu_nocbs=[0-9]|isolcpus=' /proc/cmdline
+ALL_CPUS=$(cat $TRACING/tracing_cpumask)
 # For good: to turn one on or off disturbs every core.
-echo 1 >$TRACING/events/dedicated_cpu/enable
+for event in dedicated_cpu csd/csd_queue_cpu ipi/ipi_send_cpu; do
+	echo 1 >$TRACING/events/$event/enable
+done
 if grep -q tsc=watchdog /proc/cmdline; then
 	ok "the clocksource watchdog visits the cores" watchdog_visits
 fi
