@@ -158,6 +158,11 @@ disturbed() {
 }
 
 # The user guide's advice, with somebody to be found.
+somebody_traced() {
+	grep -m 1 'next_comm=kworker/2' /tmp/pipe &&
+		grep -m 1 'dedicated_cpu_work: vector=0xf[bcd] [cr]' /tmp/pipe
+}
+
 traced() {
 	cd $TRACING || return 1
 	echo 4 >tracing_cpumask
@@ -166,12 +171,13 @@ traced() {
 	cat trace_pipe >/tmp/pipe &
 	_pipe=$!
 	echo 1 >/proc/sys/vm/stat_refresh
-	sleep 1
+	within 20 somebody_traced
+	_status=$?
 	kill $_pipe
 	echo 0 >events/sched/sched_switch/enable
 	cd / || return 1
-	grep -m 1 'next_comm=kworker/2' /tmp/pipe &&
-		grep -m 1 'dedicated_cpu_work: vector=0xf[bcd] [cr]' /tmp/pipe
+	[ $_status = 0 ] || tail -n 5 /tmp/pipe
+	return $_status
 }
 
 found() {
