@@ -12,6 +12,7 @@
 
 . /host/tests/inside/lib/tap.sh
 . /host/tests/inside/lib/vm.sh
+. /host/tests/inside/lib/lease.sh
 
 CORES='2 3'
 MATRIX=/sys/kernel/debug/irq/domains/VECTOR
@@ -138,22 +139,6 @@ away() {	# title
 	notes </tmp/aimed
 }
 
-lease() {	# name, arguments of lease
-	rm -f /tmp/lease.in
-	mkfifo /tmp/lease.in
-	"$FILES/lease" $1 </tmp/lease.in >/tmp/lease 2>&1 &
-	_lease=$!
-	exec 4>/tmp/lease.in
-	within 60 grep -qs . /tmp/lease
-	cat /tmp/lease
-	grep -q '^leased' /tmp/lease && not grep -q '^cpu=' /tmp/lease
-}
-
-release() {
-	exec 4>&-
-	wait $_lease
-}
-
 set_online() { echo $2 >/sys/devices/system/cpu/cpu$1/online; }
 
 for nic in eth0 eth1; do
@@ -202,7 +187,7 @@ ok "released: the disk interrupts the cores again" not cores_undisturbed
 ok "released: packets arrive" packets_arrive
 
 # Drivers that free interrupts and ask for others meanwhile.
-ok "cores are leased" lease "hold $CORES"
+ok "cores are leased" lease hold $CORES
 core_counts >/tmp/counts
 io_start nvme0 0 1 2 3
 sleep 1
@@ -262,7 +247,7 @@ ok "an interrupt that is meant for the core needs CAP_SYS_NICE" \
 	sh -c '"$FILES/lease" --user hold 2 </dev/null | grep "errno=1 reason=12 irq='"$irq"' culprit=eth0"'
 ok "it stays" grep -qx 2 /proc/irq/$irq/effective_affinity_list
 echo 0,2 >/proc/irq/$irq/smp_affinity_list
-ok "another is moved for anybody" lease "--user hold 2"
+ok "another is moved for anybody" lease --user hold 2
 ok "it is elsewhere" grep -qx 0 /proc/irq/$irq/effective_affinity_list
 ok "it is wanted on the core" \
 	sh -c "echo 2 >/proc/irq/$irq/smp_affinity_list"

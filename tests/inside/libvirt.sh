@@ -175,5 +175,4 @@ ok "it is destroyed" virsh destroy edge
 for core in 2 3; do
 	ok "core $core serves the host afterwards" serves $core
 done
-ok "the partition is an ordinary cgroup again" \
-	end_partition
+ok "the partition is an ordinary cgroup again" end_partition

@@ -6,21 +6,11 @@
 #   ROUNDS  of each operation, the cheapest of which counts  (300)
 
 . /host/tests/inside/lib/tap.sh
+. /host/tests/inside/lib/lease.sh
 
 ROUNDS=${ROUNDS:-300}
+
 measure() { "$FILES/host-cost" "$ROUNDS" >"/tmp/$1"; }
-
-lease() {
-	mkfifo /tmp/lease.in
-	"$FILES/lease" hold 2 </tmp/lease.in >/tmp/lease 2>&1 &
-	exec 4>/tmp/lease.in
-	within 60 grep -q '^leased' /tmp/lease
-}
-
-release() {
-	exec 4>&-
-	wait $!
-}
 
 cost() { sed -n "s/^cost: $2 //p" "/tmp/$1"; }	# when, operation
 
@@ -31,7 +21,7 @@ compare() {	# when, operation, what it may cost more
 }
 
 ok "the host's work is measured" measure before
-ok "CPU 2 is leased" lease
+ok "CPU 2 is leased" lease hold 2
 ok "it is measured again" measure meanwhile
 ok "CPU 2 is given back" release
 ok "it is measured once more" measure after
