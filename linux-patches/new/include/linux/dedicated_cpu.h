@@ -47,7 +47,29 @@ void tick_remote_interrupt(void);
 void dl_server_resume(unsigned int cpu);
 void sched_dedicated_drain(unsigned int cpu);
 
-#ifdef CONFIG_NO_HZ_FULL
+#else
+
+#define cpu_dedicated_mask cpu_none_mask
+
+static __always_inline bool cpu_dedicated(unsigned int cpu)
+{
+	return false;
+}
+
+static __always_inline bool cpu_dedicated_any(void)
+{
+	return false;
+}
+
+static inline unsigned int cpu_dedicated_stand_in(void)
+{
+	return cpumask_first(cpu_online_mask);
+}
+
+#endif
+
+#if defined(CONFIG_CPU_DEDICATED) && defined(CONFIG_NO_HZ_FULL)
+
 /* Where the thread that runs the guest of a CPU is. */
 enum cpu_dedicated_loop {
 	CPU_LOOP_NONE,
@@ -84,7 +106,17 @@ void tick_dedicated_loop_begin(void);
 void tick_dedicated_loop_end(bool pause);
 void tick_dedicated_task_switch(struct task_struct *prev);
 u64 tick_dedicated_stopped_at(unsigned int cpu);
+void __tick_dedicated_guest_enter_prepare(void);
+
+/* tick_dedicated_guest_enter_prepare - the guest may stay for hours */
+static __always_inline void tick_dedicated_guest_enter_prepare(void)
+{
+	if (this_cpu_dedicated_looping())
+		__tick_dedicated_guest_enter_prepare();
+}
+
 #else
+
 static __always_inline bool cpu_dedicated_looping(unsigned int cpu)
 {
 	return false;
@@ -100,51 +132,15 @@ static __always_inline bool this_cpu_dedicated_pausing(void)
 	return false;
 }
 
-static inline void tick_dedicated_task_switch(struct task_struct *prev) { }
 static inline int sched_tick_dedicated_begin(unsigned int cpu) { return 0; }
 static inline void sched_tick_dedicated_end(unsigned int cpu) { }
 static inline void tick_dedicated_begin(unsigned int cpu) { }
 static inline void tick_dedicated_end(unsigned int cpu) { }
 static inline void tick_dedicated_loop_begin(void) { }
 static inline void tick_dedicated_loop_end(bool pause) { }
-static inline u64 tick_dedicated_stopped_at(unsigned int cpu) { return 0; }
-#endif
-
-#else
-
-#define cpu_dedicated_mask cpu_none_mask
-
-static __always_inline bool cpu_dedicated(unsigned int cpu)
-{
-	return false;
-}
-
-static __always_inline bool cpu_dedicated_any(void)
-{
-	return false;
-}
-
-static inline unsigned int cpu_dedicated_stand_in(void)
-{
-	return cpumask_first(cpu_online_mask);
-}
-
-static __always_inline bool cpu_dedicated_looping(unsigned int cpu)
-{
-	return false;
-}
-
-static __always_inline bool this_cpu_dedicated_looping(void)
-{
-	return false;
-}
-
-static __always_inline bool this_cpu_dedicated_pausing(void)
-{
-	return false;
-}
-
 static inline void tick_dedicated_task_switch(struct task_struct *prev) { }
+static inline u64 tick_dedicated_stopped_at(unsigned int cpu) { return 0; }
+static __always_inline void tick_dedicated_guest_enter_prepare(void) { }
 
 #endif
 #endif /* _LINUX_DEDICATED_CPU_H */
