@@ -33,9 +33,9 @@ while read -r operation may_cost; do
 	ok "$operation: one that was leased costs nothing" \
 		compare after "$operation" 4
 done <<-END
-	syscall 8
-	switch 100
-	wake 30
-	call 140
-	timer 30
+	syscall 0
+	switch 40
+	wake 20
+	call 100
+	timer 12
 END

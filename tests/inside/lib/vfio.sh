@@ -12,10 +12,10 @@ vfio_take() {
 	[ "$(basename "$(readlink "$_device/driver")")" = vfio-pci ]
 }
 
-# vm_irqs NAME COUNT WORD: COUNT interrupts of its VFIO devices have WORD for their
-# mode or reason, or will within 60 s; prints what QEMU says.
+# vm_irqs NAME COUNT WORD [SECONDS]: COUNT interrupts of its VFIO devices have WORD
+# for their mode or reason, or will within SECONDS (60); prints what QEMU says.
 vm_irqs() {
-	within 60 _vm_has "$1" "\"\(mode\|reason\)\": \"$3\"" -eq "$2"
+	within "${4:-60}" _vm_has "$1" "\"\(mode\|reason\)\": \"$3\"" -eq "$2"
 	_status=$?
 	echo "$_answer"
 	return $_status

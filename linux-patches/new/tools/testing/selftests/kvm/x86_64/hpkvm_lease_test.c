@@ -30,6 +30,7 @@
 #define NR_WAKEUPS	50000
 #define NR_GROUP_CYCLES	1000
 #define MAX_PAUSE	8000
+#define PAUSE_STEP	1009	/* few wake-ups shall meet long pauses, too */
 #define NR_EXIT_ROUNDS	20
 #define EXITS_PER_ROUND	30
 #define SHORT_EXIT_US	1000
@@ -1114,19 +1115,19 @@ TEST_F_TIMEOUT(lease, msr_filter_comes_late, 120 * PATIENCE)
 TEST_F_TIMEOUT(lease, wake_up_the_idle_core, 600 * PATIENCE)
 {
 	struct waiter w = { .vcpu = self->vcpu, .core = self->core };
+	int i, pause, wakeups = hpkvm_count(NR_WAKEUPS);
 	char c = 0;
-	int i, pause;
 
 	load_self_ipi_loop(self->vcpu);
 	ASSERT_EQ(0, pipe(w.wake_up));
 	ASSERT_EQ(0, pthread_create(&w.thread, NULL, wait_for_bytes, &w));
 
-	for (i = 1; i <= NR_WAKEUPS; i++) {
+	for (i = 1; i <= wakeups; i++) {
 		ASSERT_EQ(1, write(w.wake_up[1], &c, 1));
 		ASSERT_TRUE(spin_until(&w.woken, i)) {
 			TH_LOG("wake-up %d is lost", i);
 		}
-		for (pause = i % MAX_PAUSE; pause; pause--)
+		for (pause = i * PAUSE_STEP % MAX_PAUSE; pause; pause--)
 			asm volatile("" : : : "memory");
 	}
 	close(w.wake_up[1]);
