@@ -5,10 +5,10 @@ One build at a time, beside tests whose needs are met.  A test starts when the
 processors that it keeps busy are free; of those that fit, the one that wants
 most comes first, and then the one that takes longest: small ones fill what is
 left beside it.  They and builds only get the time that it leaves: the threads
-of an emulated host wait for each other, and three of them that get half of two
-processors take three times as long.  A new session would undo that, because
-each has a share of its own where the kernel groups tasks by session.  This
-module must never leave a test's processes behind.
+of an emulated host wait for each other, and are not to wait for those of a
+compiler, too.  A new session would undo that, because each has a share of its
+own where the kernel groups tasks by session.  This module must never leave a
+test's processes behind.
 """
 
 import os
