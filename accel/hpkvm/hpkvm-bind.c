@@ -8,6 +8,7 @@
  * Must never set a thread's affinity: under libvirt's sandbox the call
  * fails.  The kernel moves the thread at bind.  Must not take a core before
  * the VM starts: libvirt pins the vCPU threads between creation and start.
+ * Must not keep one when the VM has gone to another QEMU.
  */
 
 #include "qemu/osdep.h"
@@ -19,6 +20,7 @@
 #include "system/cpus.h"
 #include "system/kvm.h"
 #include "system/runstate.h"
+#include "migration/misc.h"
 #include "hpkvm-int.h"
 #include "trace.h"
 
@@ -384,12 +386,51 @@ static void pin_timer_cb(void *opaque)
     watch_cores(s, left);
 }
 
-/* Called before any vCPU may enter the guest */
+static void hand_over_vcpu(CPUState *cpu, run_on_cpu_data data)
+{
+    hpkvm_vcpu_unbind(cpu);
+    cpu->accel->tried = false;
+}
+
+/*
+ * The VM goes to another QEMU, which may be one of this host and want the same
+ * cores before it runs the guest.  If it stays here after all, it asks for them
+ * again when it runs.
+ */
+static void hand_over_cores(void)
+{
+    CPUState *cpu;
+
+    CPU_FOREACH(cpu) {
+        if (cpu->accel) {
+            run_on_cpu(cpu, hand_over_vcpu, RUN_ON_CPU_NULL);
+        }
+    }
+}
+
+/* One that was paused before: nobody told vm_state_change() of its migration */
+static int migration_event(NotifierWithReturn *notifier, MigrationEvent *event,
+                           Error **errp)
+{
+    if (event->type == MIG_EVENT_PRECOPY_DONE &&
+        runstate_check(RUN_STATE_POSTMIGRATE)) {
+        hand_over_cores();
+    }
+    return 0;
+}
+
+/*
+ * Called before any vCPU may enter the guest, and when none does any more and
+ * its state has not been saved yet.
+ */
 static void vm_state_change(void *opaque, bool running, RunState state)
 {
     HPKVMState *s = opaque;
     CPUState *cpu;
 
+    if (state == RUN_STATE_FINISH_MIGRATE) {
+        hand_over_cores();
+    }
     if (!running) {
         return;
     }
@@ -406,10 +447,15 @@ static void vm_state_change(void *opaque, bool running, RunState state)
 
 void hpkvm_bind_init(HPKVMState *s)
 {
+    static NotifierWithReturn migration[MIG_MODE__MAX];
+
     s->pin_timer = timer_new_ms(QEMU_CLOCK_REALTIME, pin_timer_cb, s);
     /* a VM that comes from elsewhere has run there */
     s->has_run = runstate_check(RUN_STATE_INMIGRATE);
     qemu_add_vm_change_state_handler(vm_state_change, s);
+    for (int mode = 0; mode < MIG_MODE__MAX; mode++) {
+        migration_add_notifier_mode(&migration[mode], migration_event, mode);
+    }
 }
 
 bool hpkvm_vcpu_may_run(CPUState *cpu)

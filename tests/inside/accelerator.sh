@@ -209,21 +209,25 @@ ok "wait: QEMU says so once" \
 	[ "$(grep -c '1 of 1 vCPUs own a core' $VM_DIR/waiter/log)" -eq 1 ]
 ok "wait: the guest moves on" vm_moves_on waiter 60
 
-# The same VM by another QEMU, live: without a core the guest has to wait.
-VM_ARGS='-incoming unix:/tmp/same-cores'
-VM_SMP=1 vm_start heir hpkvm,cpus=2,fallback=off forever
+# The same VM by another QEMU, live, where a third one has the core: without it
+# the guest has to wait.
+VM_SMP=1 vm_start holder hpkvm,cpus=3,fallback=off forever
+ok "moved: the holder's vCPU is in passthrough" vm_dedicated holder 1
+VM_ARGS='-incoming unix:/tmp/moved'
+VM_SMP=1 vm_start heir hpkvm,cpus=3,fallback=off forever
 VM_ARGS=
 # It listens when it answers.
 vm_ask heir '{"execute":"query-status"}' | notes
-ok "same cores: the migration starts" vm_ask waiter '{"execute":"migrate",
-	"arguments":{"uri":"unix:/tmp/same-cores"}}'
-ok "same cores: it ends" vm_status waiter postmigrate 120
-ok "same cores: the new QEMU lives, and waits" vm_says heir \
+ok "moved: the migration starts" vm_ask waiter '{"execute":"migrate",
+	"arguments":{"uri":"unix:/tmp/moved"}}'
+ok "moved: it ends" vm_status waiter postmigrate 120
+ok "moved: the new QEMU lives, and waits" vm_says heir \
 	'"reason": "cpu-leased"'
-ok "same cores: and says so" grep 'those without wait for it' $VM_DIR/heir/log
+ok "moved: and says so" grep 'those without wait for it' $VM_DIR/heir/log
 vm_kill waiter
-ok "same cores: it has them" vm_dedicated heir 1
-ok "same cores: the guest moves on" vm_moves_on heir 60
+vm_kill holder
+ok "moved: it has the core when that is free" vm_dedicated heir 1
+ok "moved: the guest moves on" vm_moves_on heir 60
 vm_kill heir
 
 # A vCPU that is plugged takes the core that is left, and gives it back.

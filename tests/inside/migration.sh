@@ -15,14 +15,12 @@
 . /host/tests/inside/lib/vm.sh
 . /host/tests/inside/lib/torture.sh
 . /host/tests/inside/lib/exits.sh
+. /host/tests/inside/lib/migrate.sh
 
 VM_DEDICATED=${VM_DEDICATED:-2}
 IRQS=${IRQS:-10000}
-LIMIT=240
 # Unlike edu it takes its state along.
 DEVICES=$TORTURE_HPET
-SOCKET=/tmp/migration
-RIGHT='lost=0 doubled=0 early=0 disorder=0'
 
 # How many vCPUs of a VM with this accelerator must be in passthrough.
 dedicated() {	# accelerator
@@ -36,15 +34,6 @@ in_its_mode() {	# name, accelerator
 	_mode=$(dedicated "$2")
 	[ "$_mode" = 0 ] || ok "$1: its vCPUs are in passthrough" \
 		vm_dedicated "$1" "$_mode"
-}
-
-# Only when the host has done all that it wants to do to the guest.
-verdict() {	# name
-	torture_tell "$1"
-	vm_done "$1" $LIMIT '^torture: .*disorder='
-	grep -a '^torture\|^not ok\|^# periodic' $VM_DIR/$1/serial
-	grep -aq "^torture: .* $RIGHT" $VM_DIR/$1/serial &&
-		! grep -aq '^not ok' $VM_DIR/$1/serial
 }
 
 # Stock KVM does not save a periodic timer's interrupt that came after the guest
@@ -65,26 +54,6 @@ start_incoming() {	# name, accelerator, from where
 	vm_start "$1" "$2" irqs=0
 	# It has read a file, or listens, when it answers.
 	vm_ask "$1" '{"execute":"query-status"}' >/dev/null
-}
-
-set_bandwidth() {	# name, bytes per second
-	vm_ask "$1" '{"execute":"migrate-set-parameters",
-		"arguments":{"max-bandwidth":'"$2"',
-			     "max-postcopy-bandwidth":'"$2"'}}' | grep return
-}
-
-migrate() {	# name, to where
-	vm_ask "$1" '{"execute":"migrate","arguments":{"uri":"'"$2"'"}}' |
-		grep return
-}
-
-migration_is() {	# name, status, seconds
-	vm_answers "$1" "$3" query-migrate "\"status\": \"$2\""
-}
-
-quits() {	# name
-	vm_qmp "$1" '{"execute":"quit"}'
-	vm_wait_end "$1" 30
 }
 
 # Every vCPU of the only VM; stock KVM may leave it at 0.

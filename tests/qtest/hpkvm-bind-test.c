@@ -152,6 +152,58 @@ static void test_pause_and_reset(void)
     hpkvm_assert_stderr("hpkvm: ", 1);
 }
 
+/* Somewhere, from where nobody takes it */
+static void migrate(QTestState *qts)
+{
+    g_autofree char *status = NULL;
+
+    qtest_qmp_assert_success(qts, "{'execute': 'migrate', 'arguments':"
+                                  " {'uri': 'exec:cat >/dev/null'}}");
+    do {
+        QDict *answer = qtest_qmp_assert_success_ref(
+            qts, "{'execute': 'query-status'}");
+
+        g_usleep(10000);
+        g_free(status);
+        status = g_strdup(qdict_get_str(answer, "status"));
+        qobject_unref(answer);
+    } while (g_strcmp0(status, "postmigrate"));
+}
+
+/* Who takes over may want the same cores; who stays after all does, too */
+static void migrate_and_stay(QTestState *qts)
+{
+    migrate(qts);
+    hpkvm_assert_unbound(qts, 0, "not-bound", "owns no core");
+    hpkvm_assert_unbound(qts, 1, "not-bound", "owns no core");
+    hpkvm_assert_log("UNBIND", 2);
+    g_usleep(QUIET_MS * 1000);
+    hpkvm_assert_log("BIND vcpu=", 2 + 2 /* UNBINDs */);
+
+    cont(qts);
+    hpkvm_assert_bound(qts, 0, 2);
+    hpkvm_assert_bound(qts, 1, 3);
+    qtest_quit(qts);
+    hpkvm_assert_stderr("hpkvm: ", 1);
+}
+
+static void test_migrated(void)
+{
+    QTestState *qts = hpkvm_start_vm(&hpkvm_patched, "cpus=2-3", "-smp 2");
+
+    hpkvm_wait_for_log("RUN vcpu=1\n");
+    migrate_and_stay(qts);
+}
+
+static void test_migrated_while_paused(void)
+{
+    QTestState *qts = hpkvm_start_vm(&hpkvm_patched, "cpus=2-3", "-smp 2");
+
+    hpkvm_wait_for_log("RUN vcpu=1\n");
+    qtest_qmp_assert_success(qts, "{'execute': 'stop'}");
+    migrate_and_stay(qts);
+}
+
 static void test_list_exhausted(void)
 {
     g_autofree char *args = g_strdup_printf(
@@ -578,6 +630,9 @@ int main(int argc, char **argv)
 
     qtest_add_func("hpkvm/bind/list", test_bind_list);
     qtest_add_func("hpkvm/bind/pause-and-reset", test_pause_and_reset);
+    qtest_add_func("hpkvm/bind/migrated", test_migrated);
+    qtest_add_func("hpkvm/bind/migrated-while-paused",
+                   test_migrated_while_paused);
     qtest_add_func("hpkvm/bind/list-exhausted", test_list_exhausted);
     qtest_add_func("hpkvm/bind/refused", test_refused);
     qtest_add_func("hpkvm/bind/refused-must", test_refused_must);

@@ -1,0 +1,121 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+#
+# Runs inside an emulated host: QEMU is replaced by another one on the same two
+# cores, live and by cpr-transfer, again and again, while the host sends IPIs to
+# these cores, and once while the guest is paused.  The old QEMU gives the cores
+# up before the new one runs the guest, which counts its interrupts and must not
+# notice.
+#
+#   UPGRADES  one after the other, of each kind      (2)
+
+. /host/tests/inside/lib/tap.sh
+. /host/tests/inside/lib/vm.sh
+. /host/tests/inside/lib/torture.sh
+. /host/tests/inside/lib/migrate.sh
+
+UPGRADES=${UPGRADES:-2}
+CPR_SOCKET=/tmp/cpr
+unix() { echo '{"transport":"socket","type":"unix","path":"'"$1"'"}'; }
+# What a new QEMU finds by the descriptors of the old one.
+SHARED='-object memory-backend-memfd,id=ram,size=192M,share=on
+	-machine memory-backend=ram,aux-ram-share=on'
+
+# start NAME ACCELERATOR ARGUMENTS [WORDS FOR QEMU]
+start() {
+	VM_ARGS="$TORTURE_HPET $SHARED $4"
+	vm_start "$1" "$2" "$3"
+}
+
+# Its vCPUs have threads when it answers, also if it waits for the guest, and
+# libvirt pins them then.
+started() {	# name, accelerator
+	vm_ask "$1" '{"execute":"query-status"}' >/dev/null
+	case $2 in
+	*cpus=*) ;;
+	*) torture_pin "$1" 2 3 ;;
+	esac
+}
+
+await_live() {
+	rm -f $SOCKET
+	start "$1" "$2" irqs=0 "-incoming unix:$SOCKET"
+	started "$1" "$2"
+}
+
+send_live() { migrate "$1" unix:$SOCKET; }
+
+# It does not answer until it has what the other one sends.
+await_cpr() {
+	rm -f $SOCKET $CPR_SOCKET
+	start "$1" "$2" irqs=0 "-incoming unix:$SOCKET -incoming \
+		{\"channel-type\":\"cpr\",\"addr\":$(unix $CPR_SOCKET)}"
+	within 30 [ -S $CPR_SOCKET ]
+}
+
+send_cpr() {
+	vm_ask "$1" '{"execute":"migrate-set-parameters",
+		"arguments":{"mode":"cpr-transfer"}}' | grep return &&
+	vm_ask "$1" '{"execute":"migrate","arguments":{"channels":[
+		{"channel-type":"main","addr":'"$(unix $SOCKET)"'},
+		{"channel-type":"cpr","addr":'"$(unix $CPR_SOCKET)"'}]}}' |
+		grep return
+}
+
+# The new one has both cores while the old one is still there.
+replace() {	# kind, old, new, accelerator
+	"await_$1" "$3" "$4"
+	ok "$_title: the old QEMU sends it" "send_$1" "$2"
+	ok "$_title: it has sent all" migration_is "$2" completed 120
+	ok "$_title: the new one's vCPUs are in passthrough" vm_dedicated "$3" 2
+	ok "$_title: it never had to wait" not grep -q 'as under KVM\|refused' \
+		"$VM_DIR/$3/log"
+	ok "$_title: the old one owns no core" vm_dedicated "$2" 0
+	ok "$_title: and ends" quits "$2"
+	vm_kill "$2"
+}
+
+# upgrade KIND ACCELERATOR: as often as asked for.
+upgrade() {
+	_old=even _new=odd
+	_title="$1, $2"
+	start $_old "$2" "irqs=2000 moves=$UPGRADES until_told=1"
+	started $_old "$2"
+	ok "$_title: the guest starts" vm_wait_for $_old 90 '^# CPU 0 at [1-9]'
+	ok "$_title: its vCPUs are in passthrough" vm_dedicated $_old 2
+	for _n in $(seq "$UPGRADES"); do
+		_title="$1, $2, $_n"
+		torture_disturb $_old 2,3 read-msr signal-vcpu
+		replace "$1" $_old $_new "$2"
+		wait $_storm
+		_kept=$_old _old=$_new _new=$_kept
+	done
+	ok "$_title: nothing lost, doubled or early" verdict $_old
+	vm_kill $_old
+}
+
+# Nobody runs it, here or there, until somebody says so.
+paused() {	# accelerator
+	_title="paused, $1"
+	start even "$1" 'irqs=2000 moves=1 until_told=1'
+	started even "$1"
+	ok "$_title: the guest starts" vm_wait_for even 90 '^# CPU 0 at [1-9]'
+	vm_ask even '{"execute":"stop"}' >/dev/null
+	await_live odd "$1"
+	ok "$_title: the old QEMU sends it" send_live even
+	ok "$_title: it has sent all" migration_is even completed 120
+	ok "$_title: nobody owns a core" vm_dedicated even 0
+	ok "$_title: neither here nor there" vm_dedicated odd 0
+	ok "$_title: the new one goes on" vm_ask odd '{"execute":"cont"}'
+	ok "$_title: its vCPUs are in passthrough" vm_dedicated odd 2
+	ok "$_title: nothing lost, doubled or early" verdict odd
+	vm_kill even
+	vm_kill odd
+}
+
+upgrade live hpkvm,cpus=2-3,fallback=off
+upgrade live hpkvm
+upgrade cpr hpkvm,cpus=2-3,fallback=off
+paused hpkvm,cpus=2-3
+for core in 2 3; do
+	ok "core $core serves the host afterwards" "$FILES/core-check" $core
+done
