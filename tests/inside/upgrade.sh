@@ -64,50 +64,50 @@ send_cpr() {
 # The new one has both cores while the old one is still there.
 replace() {	# kind, old, new, accelerator
 	"await_$1" "$3" "$4"
-	ok "$_title: the old QEMU sends it" "send_$1" "$2"
-	ok "$_title: it has sent all" migration_is "$2" completed 120
-	ok "$_title: the new one's vCPUs are in passthrough" vm_dedicated "$3" 2
-	ok "$_title: it never had to wait" not grep -q 'as under KVM\|refused' \
+	ok "$_what: the old QEMU sends it" "send_$1" "$2"
+	ok "$_what: it has sent all" migration_is "$2" completed 120
+	ok "$_what: the new one's vCPUs are in passthrough" vm_dedicated "$3" 2
+	ok "$_what: it never had to wait" not grep -q 'as under KVM\|refused' \
 		"$VM_DIR/$3/log"
-	ok "$_title: the old one owns no core" vm_dedicated "$2" 0
-	ok "$_title: and ends" quits "$2"
+	ok "$_what: the old one owns no core" vm_dedicated "$2" 0
+	ok "$_what: and ends" quits "$2"
 	vm_kill "$2"
 }
 
 # upgrade KIND ACCELERATOR: as often as asked for.
 upgrade() {
 	_old=even _new=odd
-	_title="$1, $2"
+	_what="$1, $2"
 	start $_old "$2" "irqs=2000 moves=$UPGRADES until_told=1"
 	started $_old "$2"
-	ok "$_title: the guest starts" vm_wait_for $_old 90 '^# CPU 0 at [1-9]'
-	ok "$_title: its vCPUs are in passthrough" vm_dedicated $_old 2
+	ok "$_what: the guest starts" vm_wait_for $_old 90 '^# CPU 0 at [1-9]'
+	ok "$_what: its vCPUs are in passthrough" vm_dedicated $_old 2
 	for _n in $(seq "$UPGRADES"); do
-		_title="$1, $2, $_n"
+		_what="$1, $2, $_n"
 		torture_disturb $_old 2,3 read-msr signal-vcpu
 		replace "$1" $_old $_new "$2"
 		wait $_storm
 		_kept=$_old _old=$_new _new=$_kept
 	done
-	ok "$_title: nothing lost, doubled or early" verdict $_old
+	ok "$_what: nothing lost, doubled or early" verdict $_old
 	vm_kill $_old
 }
 
 # Nobody runs it, here or there, until somebody says so.
 paused() {	# accelerator
-	_title="paused, $1"
+	_what="paused, $1"
 	start even "$1" 'irqs=2000 moves=1 until_told=1'
 	started even "$1"
-	ok "$_title: the guest starts" vm_wait_for even 90 '^# CPU 0 at [1-9]'
+	ok "$_what: the guest starts" vm_wait_for even 90 '^# CPU 0 at [1-9]'
 	vm_ask even '{"execute":"stop"}' >/dev/null
 	await_live odd "$1"
-	ok "$_title: the old QEMU sends it" send_live even
-	ok "$_title: it has sent all" migration_is even completed 120
-	ok "$_title: nobody owns a core" vm_dedicated even 0
-	ok "$_title: neither here nor there" vm_dedicated odd 0
-	ok "$_title: the new one goes on" vm_ask odd '{"execute":"cont"}'
-	ok "$_title: its vCPUs are in passthrough" vm_dedicated odd 2
-	ok "$_title: nothing lost, doubled or early" verdict odd
+	ok "$_what: the old QEMU sends it" send_live even
+	ok "$_what: it has sent all" migration_is even completed 120
+	ok "$_what: nobody owns a core" vm_dedicated even 0
+	ok "$_what: neither here nor there" vm_dedicated odd 0
+	ok "$_what: the new one goes on" vm_ask odd '{"execute":"cont"}'
+	ok "$_what: its vCPUs are in passthrough" vm_dedicated odd 2
+	ok "$_what: nothing lost, doubled or early" verdict odd
 	vm_kill even
 	vm_kill odd
 }
