@@ -93,10 +93,12 @@ upgrade() {
 	vm_kill $_old
 }
 
-# Nobody runs it, here or there, until somebody says so.
+# Nobody runs it, here or there, until somebody says so.  QEMU saves the guest's
+# clock as it was when the guest was stopped, but timers as they are later: what
+# fired meanwhile may come early by that clock, and then the next one, too.
 paused() {	# accelerator
 	_what="paused, $1"
-	start even "$1" 'irqs=2000 moves=1 until_told=1'
+	start even "$1" 'irqs=2000 moves=2 until_told=1'
 	started even "$1"
 	ok "$_what: the guest starts" vm_wait_for even 90 '^# CPU 0 at [1-9]'
 	vm_ask even '{"execute":"stop"}' >/dev/null

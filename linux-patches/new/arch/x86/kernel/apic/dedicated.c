@@ -431,22 +431,72 @@ u64 dedicated_cpu_timer_counts(unsigned int cpu, u64 tsc)
 }
 EXPORT_SYMBOL_GPL(dedicated_cpu_timer_counts);
 
+/*
+ * The host's timer counts down to its next event: see how fast, by the TSC.
+ *
+ * Return: counts per second with the divider at 1; 0 if it does not count, or
+ * has come to its end meanwhile.
+ */
+static u64 dedicated_see_timer_rate(void)
+{
+	struct dedicated_timer_sample first, last;
+	unsigned int divider;
+	u64 counts;
+
+	guard(irqsave)();
+	/* A guest's timer is not what the host's clock events wait for. */
+	if (!x2apic_enabled() || !tsc_khz || cpu_dedicated(smp_processor_id()))
+		return 0;
+
+	/* SDM vol. 3A, 11.5.4: its three bits are 0, 1 and 3. */
+	divider = native_apic_msr_read(APIC_TDCR);
+	divider = 1 << (((divider & 3) + (divider >> 1 & 4) + 1) & 7);
+	first = dedicated_sample_timer();
+	while (first.count && rdtsc_ordered() - first.before < tsc_khz / 2)
+		cpu_relax();
+	last = dedicated_sample_timer();
+	if (!last.count || last.count >= first.count)
+		return 0;
+	counts = (u64)(first.count - last.count) * divider;
+	return div64_u64(counts * tsc_khz * 1000, last.before - first.before);
+}
+
+static u32 dedicated_whole_ns(u64 rate)
+{
+	u64 ns;
+
+	if (!rate)
+		return 0;
+	ns = DIV64_U64_ROUND_CLOSEST(NSEC_PER_SEC, rate);
+	return dedicated_nearly(ns * rate, NSEC_PER_SEC) ? ns : 0;
+}
+
 /**
  * dedicated_timer_ns - how long the timers of this host take for a count
  *
- * By what the host found out at boot, when nothing was leased.
+ * May sleep.  At boot the host counted them between ticks, and takes that for
+ * right if it is off by no more than 1 %: a system management interrupt is enough.
+ * Where they count, it is seen once more.
  *
  * Return: nanoseconds with the divider at 1; 0 if unknown, or if they are not a
  * whole number to within 0.4 %, as dedicated_cpu_timer_rate_ok() demands.
  */
 u32 dedicated_timer_ns(void)
 {
-	u64 rate = (u64)lapic_timer_period * HZ, ns;
+	static u32 seen;
+	unsigned int tries = 0;
+	u32 ns = READ_ONCE(seen);
 
-	if (!rate)
-		return 0;
-	ns = DIV64_U64_ROUND_CLOSEST(NSEC_PER_SEC, rate);
-	return dedicated_nearly(ns * rate, NSEC_PER_SEC) ? ns : 0;
+	/* Nothing counts in TSC-deadline mode. */
+	if (!boot_cpu_has(X86_FEATURE_TSC_DEADLINE_TIMER))
+		tries = 8;
+	while (!ns && tries--) {
+		ns = dedicated_whole_ns(dedicated_see_timer_rate());
+		if (!ns)
+			usleep_range(300, 900);
+	}
+	WRITE_ONCE(seen, ns);
+	return ns ?: dedicated_whole_ns((u64)lapic_timer_period * HZ);
 }
 EXPORT_SYMBOL_GPL(dedicated_timer_ns);
 
