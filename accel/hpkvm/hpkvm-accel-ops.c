@@ -34,7 +34,7 @@ static void *hpkvm_vcpu_thread_fn(void *arg)
     kvm_init_vcpu(cpu, &error_fatal);
     kvm_init_cpu_signals(cpu);
     cpu->accel = g_new0(AccelCPUState, 1);
-    cpu->accel->host_cpu = -1;
+    cpu->accel->host_cpu = cpu->accel->told.host_cpu = -1;
 
     /* signal CPU creation */
     cpu_thread_signal_created(cpu);

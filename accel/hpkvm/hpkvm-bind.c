@@ -15,6 +15,7 @@
 #include "qemu/cutils.h"
 #include "qemu/error-report.h"
 #include "qemu/main-loop.h"
+#include "qapi/qapi-events-hpkvm-target.h"
 #include "qemu/timer.h"
 #include "hw/core/cpu.h"
 #include "system/cpus.h"
@@ -133,17 +134,27 @@ static void warn_if_real_time(void)
     }
 }
 
-/* Try to bind; in the vCPU's own thread, as the kernel moves the caller */
-static void bind_vcpu(CPUState *cpu, run_on_cpu_data data)
+/* For management, which need not ask all the time */
+static void tell(const CPUState *cpu)
 {
-    HPKVMState *s = data.host_ptr;
+    AccelCPUState *a = cpu->accel;
+
+    if (a->bound == a->told.bound && a->reason == a->told.reason &&
+        a->host_cpu == a->told.host_cpu) {
+        return;
+    }
+    a->told.bound = a->bound;
+    a->told.reason = a->reason;
+    a->told.host_cpu = a->host_cpu;
+    qapi_event_send_hpkvm_core(cpu->cpu_index, a->bound, a->host_cpu >= 0,
+                               a->host_cpu, a->reason);
+}
+
+static void ask_for_core(HPKVMState *s, CPUState *cpu)
+{
     AccelCPUState *a = cpu->accel;
     struct kvm_hpkvm_bind bind = {};
     int ret;
-
-    if (a->bound) {
-        return;
-    }
 
     a->tried = true;
     a->irq = 0;
@@ -181,6 +192,23 @@ static void bind_vcpu(CPUState *cpu, run_on_cpu_data data)
     }
 }
 
+/* In the vCPU's own thread, as the kernel moves the caller */
+static void bind_vcpu(CPUState *cpu, run_on_cpu_data data)
+{
+    AccelCPUState *a = cpu->accel;
+
+    if (a->bound) {
+        return;
+    }
+    ask_for_core(data.host_ptr, cpu);
+    if (a->bound) {
+        a->refused_at = 0;
+    } else if (!a->refused_at) {
+        a->refused_at = qemu_clock_get_ns(QEMU_CLOCK_REALTIME);
+    }
+    tell(cpu);
+}
+
 void hpkvm_vcpu_unbind(CPUState *cpu)
 {
     HPKVMState *s = hpkvm_state();
@@ -191,6 +219,8 @@ void hpkvm_vcpu_unbind(CPUState *cpu)
         ret = kvm_vcpu_ioctl(cpu, KVM_HPKVM_UNBIND, NULL);
         trace_hpkvm_unbind(cpu->cpu_index, a->host_cpu, ret);
         a->bound = false;
+        a->reason = HPKVM_REASON_NOT_BOUND;
+        tell(cpu);
     }
     release_core(s, cpu);
 }
@@ -280,7 +310,7 @@ static bool may_pass(HpkvmReason reason)
     }
 }
 
-static bool waits_for_core(CPUState *cpu)
+bool hpkvm_vcpu_waits(const CPUState *cpu)
 {
     return cpu->created && cpu->accel && cpu->accel->tried &&
            !cpu->accel->bound && may_pass(cpu->accel->reason);
@@ -293,7 +323,7 @@ static void watch_cores(HPKVMState *s, bool now)
     CPUState *cpu;
 
     CPU_FOREACH(cpu) {
-        waiting = waiting || waits_for_core(cpu);
+        waiting = waiting || hpkvm_vcpu_waits(cpu);
     }
     if (!waiting) {
         s->poll_ms = HPKVM_POLL_MS;
@@ -339,7 +369,7 @@ static bool has_to_leave(HPKVMState *s, CPUState *cpu)
 
 static bool has_to_bind(HPKVMState *s, CPUState *cpu, bool left)
 {
-    if (waits_for_core(cpu)) {
+    if (hpkvm_vcpu_waits(cpu)) {
         return true;
     }
     if (s->nr_cores) {
@@ -390,6 +420,7 @@ static void hand_over_vcpu(CPUState *cpu, run_on_cpu_data data)
 {
     hpkvm_vcpu_unbind(cpu);
     cpu->accel->tried = false;
+    cpu->accel->refused_at = 0;
 }
 
 /*

@@ -68,6 +68,14 @@ struct AccelCPUState {
     HpkvmReason reason;             /* why not @bound */
     uint32_t irq;                   /* what is in the way, see the UAPI */
     char culprit[sizeof_field(struct kvm_hpkvm_bind, culprit)];
+    int64_t refused_at;             /* first, in ns of the realtime clock */
+
+    /* What was said last, by an event */
+    struct {
+        bool bound;
+        int host_cpu;
+        HpkvmReason reason;
+    } told;
 };
 
 /* NULL unless hpkvm is the accelerator of this machine */
@@ -137,5 +145,7 @@ void hpkvm_bind_init(HPKVMState *s);
 bool hpkvm_vcpu_may_run(CPUState *cpu);
 /* Give back the core of this thread's vCPU, if it has one */
 void hpkvm_vcpu_unbind(CPUState *cpu);
+/* Was @cpu refused a core for something that can pass? */
+bool hpkvm_vcpu_waits(const CPUState *cpu);
 
 #endif

@@ -8,6 +8,7 @@
 
 #include "qemu/osdep.h"
 #include "qemu/module.h"
+#include "qemu/timer.h"
 #include "qapi/error.h"
 #include "qapi/qapi-commands-hpkvm-target.h"
 #include "monitor/monitor.h"
@@ -124,6 +125,11 @@ static HpkvmVcpuInfo *vcpu_info(const HPKVMState *s, CPUState *cpu)
         info->timer_reason = HPKVM_TIMER_REASON_UNKNOWN;
         fill_bound(info, cpu);
     }
+    if (hpkvm_vcpu_waits(cpu)) {
+        info->mode = HPKVM_MODE_WAITING;
+        info->has_waited = true;
+        info->waited = qemu_clock_get_ns(QEMU_CLOCK_REALTIME) - a->refused_at;
+    }
     if (info->reason != HPKVM_REASON_NONE) {
         info->message = hpkvm_reason_text(info->reason, a->host_cpu, a->irq,
                                           a->culprit);
@@ -205,6 +211,9 @@ static void print_vcpu(Monitor *mon, const HpkvmVcpuInfo *info)
                    HpkvmMode_str(info->mode));
     if (info->has_host_cpu) {
         monitor_printf(mon, " on cpu %u", info->host_cpu);
+    }
+    if (info->has_waited) {
+        monitor_printf(mon, " for %.1f s", seconds(info->waited));
     }
     if (info->message) {
         monitor_printf(mon, ": %s", info->message);

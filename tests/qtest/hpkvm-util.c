@@ -166,21 +166,35 @@ void hpkvm_assert_bound(QTestState *qts, int index, int host_cpu)
 
     g_assert(vcpu);
     g_assert_cmpstr(qdict_get_str(vcpu, "mode"), !=, "unbound");
+    g_assert_cmpstr(qdict_get_str(vcpu, "mode"), !=, "waiting");
     g_assert_cmpint(qdict_get_int(vcpu, "host-cpu"), ==, host_cpu);
+    qobject_unref(vcpu);
+}
+
+static void assert_no_core(QTestState *qts, int index, const char *mode,
+                           const char *reason, const char *message)
+{
+    QDict *vcpu = hpkvm_query_vcpu(qts, index);
+
+    g_assert(vcpu);
+    g_assert_cmpstr(qdict_get_str(vcpu, "mode"), ==, mode);
+    g_assert(!qdict_haskey(vcpu, "host-cpu"));
+    g_assert(qdict_haskey(vcpu, "waited") == !strcmp(mode, "waiting"));
+    g_assert_cmpstr(qdict_get_str(vcpu, "reason"), ==, reason);
+    hpkvm_assert_contains(qdict_get_str(vcpu, "message"), message);
     qobject_unref(vcpu);
 }
 
 void hpkvm_assert_unbound(QTestState *qts, int index, const char *reason,
                           const char *message)
 {
-    QDict *vcpu = hpkvm_query_vcpu(qts, index);
+    assert_no_core(qts, index, "unbound", reason, message);
+}
 
-    g_assert(vcpu);
-    g_assert_cmpstr(qdict_get_str(vcpu, "mode"), ==, "unbound");
-    g_assert(!qdict_haskey(vcpu, "host-cpu"));
-    g_assert_cmpstr(qdict_get_str(vcpu, "reason"), ==, reason);
-    hpkvm_assert_contains(qdict_get_str(vcpu, "message"), message);
-    qobject_unref(vcpu);
+void hpkvm_assert_waiting(QTestState *qts, int index, const char *reason,
+                          const char *message)
+{
+    assert_no_core(qts, index, "waiting", reason, message);
 }
 
 void hpkvm_wait_for_log(const char *what)

@@ -58,6 +58,9 @@ QDict *hpkvm_query_vcpu(QTestState *qts, int index);
 void hpkvm_assert_bound(QTestState *qts, int index, int host_cpu);
 void hpkvm_assert_unbound(QTestState *qts, int index, const char *reason,
                           const char *message);
+/* The same, and it asks again */
+void hpkvm_assert_waiting(QTestState *qts, int index, const char *reason,
+                          const char *message);
 
 /* The fake KVM's log; the caller frees it */
 char *hpkvm_read_log(void);
