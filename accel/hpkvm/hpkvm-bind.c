@@ -197,7 +197,8 @@ static void bind_vcpu(CPUState *cpu, run_on_cpu_data data)
 {
     AccelCPUState *a = cpu->accel;
 
-    if (a->bound) {
+    /* While this was on its way here the VM may have left for another QEMU. */
+    if (a->bound || !runstate_is_live(runstate_get())) {
         return;
     }
     ask_for_core(data.host_ptr, cpu);
@@ -439,12 +440,16 @@ static void hand_over_cores(void)
     }
 }
 
-/* One that was paused before: nobody told vm_state_change() of its migration */
+/*
+ * One that was paused before: nobody told vm_state_change() of its migration.
+ * With postcopy this comes when the other QEMU is about to run the guest.
+ */
 static int migration_event(NotifierWithReturn *notifier, MigrationEvent *event,
                            Error **errp)
 {
     if (event->type == MIG_EVENT_PRECOPY_DONE &&
-        runstate_check(RUN_STATE_POSTMIGRATE)) {
+        (runstate_check(RUN_STATE_POSTMIGRATE) ||
+         runstate_check(RUN_STATE_FINISH_MIGRATE))) {
         hand_over_cores();
     }
     return 0;
@@ -467,6 +472,10 @@ static void vm_state_change(void *opaque, bool running, RunState state)
     }
     CPU_FOREACH(cpu) {
         run_on_cpu(cpu, bind_vcpu, RUN_ON_CPU_HOST_PTR(s));
+    }
+    if (!runstate_is_live(runstate_get())) {
+        /* stopped again meanwhile */
+        return;
     }
     report(s);
     if (!s->fallback && !s->has_run && !all_bound()) {

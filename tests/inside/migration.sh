@@ -84,12 +84,6 @@ live() {	# accelerator, accelerator, interrupts
 	vm_kill dst
 }
 
-allow() {	# name, capability
-	vm_ask "$1" '{"execute":"migrate-set-capabilities","arguments":
-		{"capabilities":[{"capability":"'"$2"'","state":true}]}}' |
-		grep return
-}
-
 allow_postcopy() { allow src postcopy-ram && allow dst postcopy-ram; }
 
 # The guest runs on while most of its memory is still where it was: so much of

@@ -15,6 +15,12 @@ set_bandwidth() {	# name, bytes per second
 			     "max-postcopy-bandwidth":'"$2"'}}' | grep return
 }
 
+allow() {	# name, capability
+	vm_ask "$1" '{"execute":"migrate-set-capabilities","arguments":
+		{"capabilities":[{"capability":"'"$2"'","state":true}]}}' |
+		grep return
+}
+
 migrate() {	# name, to where
 	vm_ask "$1" '{"execute":"migrate","arguments":{"uri":"'"$2"'"}}' |
 		grep return
