@@ -21,7 +21,7 @@
 #define PAGE_GVA	0x10000000
 #define PAGE_SLOT	10
 
-#define NR_PAGES	2000	/* that come and go; see hpkvm_count() */
+#define NR_PAGES	5000	/* that come and go; see hpkvm_count() */
 #define PAUSE_US	200	/* between two shots: the guest gets on, too */
 #define MIN_ABORTS	10	/* fewer have shown nothing */
 
