@@ -152,7 +152,10 @@ static void test_pause_and_reset(void)
     hpkvm_assert_stderr("hpkvm: ", 1);
 }
 
-/* The next of these events, and none before it */
+/*
+ * The next of these events, and none before it.  One that comes before the
+ * monitor listens is lost: the VM must have been started by cont().
+ */
 static void assert_core_event(QTestState *qts, int index, bool owned,
                               int host_cpu, const char *reason)
 {
@@ -207,16 +210,20 @@ static void migrate_and_stay(QTestState *qts)
 
 static void test_migrated(void)
 {
-    QTestState *qts = hpkvm_start_vm(&hpkvm_patched, "cpus=2-3", "-smp 2");
+    QTestState *qts = hpkvm_start_vm(&hpkvm_patched, "cpus=2-3",
+                                     "-smp 2 -S");
 
+    cont(qts);
     hpkvm_wait_for_log("RUN vcpu=1\n");
     migrate_and_stay(qts);
 }
 
 static void test_migrated_while_paused(void)
 {
-    QTestState *qts = hpkvm_start_vm(&hpkvm_patched, "cpus=2-3", "-smp 2");
+    QTestState *qts = hpkvm_start_vm(&hpkvm_patched, "cpus=2-3",
+                                     "-smp 2 -S");
 
+    cont(qts);
     hpkvm_wait_for_log("RUN vcpu=1\n");
     qtest_qmp_assert_success(qts, "{'execute': 'stop'}");
     migrate_and_stay(qts);
@@ -448,8 +455,9 @@ static void test_refused_for_now(void)
     g_autofree char *refuse = g_strdup_printf("2 %d 0 x",
                                               KVM_HPKVM_REASON_CPU_LEASED);
     HpkvmKernel kernel = { .hpkvm = "0x3f", .refuse = refuse, .until = until };
-    QTestState *qts = hpkvm_start_vm(&kernel, "cpus=2-3", "-smp 2");
+    QTestState *qts = hpkvm_start_vm(&kernel, "cpus=2-3", "-smp 2 -S");
 
+    cont(qts);
     hpkvm_wait_for_log("RUN vcpu=0\n");
     hpkvm_wait_for_log("RUN vcpu=1\n");
     g_usleep(QUIET_MS * 1000);
