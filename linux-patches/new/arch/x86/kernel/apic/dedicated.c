@@ -476,27 +476,34 @@ static u32 dedicated_whole_ns(u64 rate)
  *
  * May sleep.  At boot the host counted them between ticks, and takes that for
  * right if it is off by no more than 1 %: a system management interrupt is enough.
- * Where they count, it is seen once more.
+ * Where they count, who asks first has it seen once more.
  *
  * Return: nanoseconds with the divider at 1; 0 if unknown, or if they are not a
  * whole number to within 0.4 %, as dedicated_cpu_timer_rate_ok() demands.
  */
 u32 dedicated_timer_ns(void)
 {
-	static u32 seen;
-	unsigned int tries = 0;
-	u32 ns = READ_ONCE(seen);
+	static DEFINE_MUTEX(lock);
+	static bool known;
+	static u32 ns;
+	unsigned int tries;
+
+	/* Any user of /dev/kvm may ask, and looking takes interrupts away. */
+	guard(mutex)(&lock);
+	if (known)
+		return ns;
 
 	/* Nothing counts in TSC-deadline mode. */
-	if (!boot_cpu_has(X86_FEATURE_TSC_DEADLINE_TIMER))
-		tries = 8;
+	tries = boot_cpu_has(X86_FEATURE_TSC_DEADLINE_TIMER) ? 0 : 8;
 	while (!ns && tries--) {
 		ns = dedicated_whole_ns(dedicated_see_timer_rate());
 		if (!ns)
 			usleep_range(300, 900);
 	}
-	WRITE_ONCE(seen, ns);
-	return ns ?: dedicated_whole_ns((u64)lapic_timer_period * HZ);
+	if (!ns)
+		ns = dedicated_whole_ns((u64)lapic_timer_period * HZ);
+	known = true;
+	return ns;
 }
 EXPORT_SYMBOL_GPL(dedicated_timer_ns);
 
