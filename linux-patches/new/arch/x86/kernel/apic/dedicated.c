@@ -69,15 +69,15 @@ static const u16 dedicated_lvts[] = {
 static DEFINE_PER_CPU(u32[ARRAY_SIZE(dedicated_lvts)], saved_lvts);
 
 /*
- * struct dedicated_timer_rate - of a CPU's timer with the divider at 1
+ * struct dedicated_timer_rate - of a timer with the divider at 1
  * @counts: were counted, 0 if not yet measured
- * @tsc: cycles that this took, as far as can be said
- * @tsc_min: cycles that this took at least
+ * @tsc_min: cycles of the TSC that this took at least
+ * @tsc_max: and at most
  */
 struct dedicated_timer_rate {
-	u32 counts;
-	u64 tsc;
+	u64 counts;
 	u64 tsc_min;
+	u64 tsc_max;
 };
 
 static DEFINE_PER_CPU(struct dedicated_timer_rate, timer_rate);
@@ -363,34 +363,68 @@ static struct dedicated_timer_sample dedicated_sample_timer(void)
 	return best;
 }
 
+/*
+ * See the timer count for @tsc cycles, and for up to 8 times as long where its
+ * counts cannot be read at once.
+ *
+ * Return: how fast it counted; no counts if that cannot be told, or it came to
+ * its end.
+ */
+static struct dedicated_timer_rate dedicated_see_timer(u64 tsc)
+{
+	struct dedicated_timer_sample first, last;
+	struct dedicated_timer_rate rate = {};
+	u64 until;
+
+	first = dedicated_sample_timer();
+	for (until = tsc; first.count && until <= 8 * tsc; until *= 2) {
+		while (rdtsc_ordered() - first.after < until)
+			cpu_relax();
+		last = dedicated_sample_timer();
+		if (!last.count || last.count >= first.count)
+			break;
+		rate.counts = first.count - last.count;
+		rate.tsc_min = last.before - first.after;
+		rate.tsc_max = last.after - first.before;
+		if (rate.tsc_max - rate.tsc_min <= rate.tsc_min / 512)
+			break;
+	}
+	if (rate.tsc_max - rate.tsc_min > rate.tsc_min / 64)
+		rate.counts = 0;
+	return rate;
+}
+
 /* The host has stopped using the timer, the guest has not begun. */
 static void dedicated_measure_timer_rate(void)
 {
 	struct dedicated_timer_rate *rate = this_cpu_ptr(&timer_rate);
-	struct dedicated_timer_sample first, last;
 
 	if (rate->counts || !tsc_khz)
 		return;
 	native_apic_msr_write(APIC_LVTT, APIC_LVT_MASKED | LOCAL_TIMER_VECTOR);
 	native_apic_msr_write(APIC_TDCR, APIC_TDR_DIV_1);
 	native_apic_msr_write(APIC_TMICT, ~0u);
-	first = dedicated_sample_timer();
-	while (rdtsc_ordered() - first.before < 2 * tsc_khz)
-		cpu_relax();
-	last = dedicated_sample_timer();
-	native_apic_msr_write(APIC_TMICT, 0);
-
-	rate->tsc = last.before - first.before;
-	rate->tsc_min = last.before - first.after;
 	/* If it cannot be told well, the next lease has another try. */
-	if (rate->tsc_min >= rate->tsc - rate->tsc / 64)
-		rate->counts = first.count - last.count;
+	*rate = dedicated_see_timer(2 * tsc_khz);
+	native_apic_msr_write(APIC_TMICT, 0);
 }
 
 /* Two rates are one if they are as close as 0.4 %. */
-static bool dedicated_nearly(s64 have, s64 want)
+#define DEDICATED_RATE_TOLERANCE	256
+
+/*
+ * Whole nanoseconds are a timer's if what was seen of it does not speak against
+ * them.
+ */
+static bool dedicated_rate_is(const struct dedicated_timer_rate *rate, u64 ns)
 {
-	return abs(have - want) <= want / 256;
+	u64 want = ns * rate->counts;
+	u64 off = want / DEDICATED_RATE_TOLERANCE;
+
+	if (!rate->counts)
+		return false;
+	return div64_u64(rate->tsc_max * USEC_PER_SEC, tsc_khz) >= want - off &&
+	       div64_u64(rate->tsc_min * USEC_PER_SEC, tsc_khz) <= want + off;
 }
 
 /**
@@ -402,11 +436,7 @@ static bool dedicated_nearly(s64 have, s64 want)
  */
 bool dedicated_cpu_timer_rate_ok(unsigned int cpu, u32 ns_per_count)
 {
-	const struct dedicated_timer_rate *rate = &per_cpu(timer_rate, cpu);
-
-	return rate->counts &&
-	       dedicated_nearly(div64_u64(rate->tsc * USEC_PER_SEC, tsc_khz),
-				(s64)ns_per_count * rate->counts);
+	return dedicated_rate_is(&per_cpu(timer_rate, cpu), ns_per_count);
 }
 EXPORT_SYMBOL_GPL(dedicated_cpu_timer_rate_ok);
 
@@ -432,43 +462,53 @@ u64 dedicated_cpu_timer_counts(unsigned int cpu, u64 tsc)
 EXPORT_SYMBOL_GPL(dedicated_cpu_timer_counts);
 
 /*
- * The host's timer counts down to its next event: see how fast, by the TSC.
+ * The host's timer counts down to its next event: see how fast.
  *
- * Return: counts per second with the divider at 1; 0 if it does not count, or
- * has come to its end meanwhile.
+ * Return: its rate, of no counts if it does not count, or came to its end.
  */
-static u64 dedicated_see_timer_rate(void)
+static struct dedicated_timer_rate dedicated_see_host_timer(void)
 {
-	struct dedicated_timer_sample first, last;
+	struct dedicated_timer_rate rate = {};
 	unsigned int divider;
-	u64 counts;
 
 	guard(irqsave)();
 	/* A guest's timer is not what the host's clock events wait for. */
 	if (!x2apic_enabled() || !tsc_khz || cpu_dedicated(smp_processor_id()))
-		return 0;
+		return rate;
 
 	/* SDM vol. 3A, 11.5.4: its three bits are 0, 1 and 3. */
 	divider = native_apic_msr_read(APIC_TDCR);
 	divider = 1 << (((divider & 3) + (divider >> 1 & 4) + 1) & 7);
-	first = dedicated_sample_timer();
-	while (first.count && rdtsc_ordered() - first.before < tsc_khz / 2)
-		cpu_relax();
-	last = dedicated_sample_timer();
-	if (!last.count || last.count >= first.count)
-		return 0;
-	counts = (u64)(first.count - last.count) * divider;
-	return div64_u64(counts * tsc_khz * 1000, last.before - first.before);
+	rate = dedicated_see_timer(tsc_khz / 2);
+	rate.counts *= divider;
+	/* A periodic one may have come to its end, and be near it again. */
+	if (native_apic_msr_read(APIC_IRR + LOCAL_TIMER_VECTOR / 32 * 0x10) &
+	    BIT(LOCAL_TIMER_VECTOR % 32))
+		rate.counts = 0;
+	return rate;
 }
 
-static u32 dedicated_whole_ns(u64 rate)
+/* The whole number that is nearest, or 0. */
+static u32 dedicated_whole_ns(const struct dedicated_timer_rate *rate)
 {
 	u64 ns;
 
-	if (!rate)
+	if (!rate->counts)
 		return 0;
-	ns = DIV64_U64_ROUND_CLOSEST(NSEC_PER_SEC, rate);
-	return dedicated_nearly(ns * rate, NSEC_PER_SEC) ? ns : 0;
+	ns = (rate->tsc_min + rate->tsc_max) / 2 * USEC_PER_SEC;
+	ns = div64_u64(ns, tsc_khz);
+	ns = DIV64_U64_ROUND_CLOSEST(ns, rate->counts);
+	return dedicated_rate_is(rate, ns) ? ns : 0;
+}
+
+/* As Linux counted at boot. */
+static struct dedicated_timer_rate dedicated_boot_timer_rate(void)
+{
+	return (struct dedicated_timer_rate) {
+		.counts = tsc_khz ? (u64)lapic_timer_period * HZ : 0,
+		.tsc_min = tsc_khz * 1000ull,
+		.tsc_max = tsc_khz * 1000ull,
+	};
 }
 
 /**
@@ -483,6 +523,7 @@ static u32 dedicated_whole_ns(u64 rate)
  */
 u32 dedicated_timer_ns(void)
 {
+	struct dedicated_timer_rate rate;
 	static DEFINE_MUTEX(lock);
 	static bool known;
 	static u32 ns;
@@ -493,15 +534,19 @@ u32 dedicated_timer_ns(void)
 	if (known)
 		return ns;
 
+	rate = dedicated_boot_timer_rate();
 	/* Nothing counts in TSC-deadline mode. */
-	tries = boot_cpu_has(X86_FEATURE_TSC_DEADLINE_TIMER) ? 0 : 8;
-	while (!ns && tries--) {
-		ns = dedicated_whole_ns(dedicated_see_timer_rate());
-		if (!ns)
-			usleep_range(300, 900);
+	tries = boot_cpu_has(X86_FEATURE_TSC_DEADLINE_TIMER) ? 0 : 32;
+	while (tries--) {
+		struct dedicated_timer_rate seen = dedicated_see_host_timer();
+
+		if (seen.counts) {
+			rate = seen;
+			break;
+		}
+		usleep_range(300, 900);
 	}
-	if (!ns)
-		ns = dedicated_whole_ns((u64)lapic_timer_period * HZ);
+	ns = dedicated_whole_ns(&rate);
 	known = true;
 	return ns;
 }
