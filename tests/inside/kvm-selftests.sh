@@ -7,6 +7,7 @@
 #
 #   PROGRAMS  pattern of their names          (hpkvm_*_test)
 #   ONLY      the tests of theirs             (all)
+#   ASK       first on this CPU of nohz_full= how fast the host's timers count
 
 . /host/tests/inside/lib/tap.sh
 . /host/tests/inside/lib/vfio.sh
@@ -14,6 +15,12 @@
 EDU=0000:00:10.0
 if vfio_take $EDU; then
 	export HPKVM_EDU=$EDU
+fi
+# The host looks once, for who asks first: here where the tick has stopped.
+if [ -n "$ASK" ]; then
+	taskset -c "$ASK" sh -c 'i=0
+		while [ $i -lt 20000 ]; do i=$((i + 1)); done
+		exec "$0" -t attributes' "$FILES/hpkvm_timer_test" >/dev/null
 fi
 set --
 for only in $ONLY; do
