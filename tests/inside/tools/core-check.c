@@ -228,17 +228,15 @@ static void *answer(void *arg)
 	return arg;
 }
 
-/* Each byte wakes a thread on the CPU, which had gone idle. */
-static void check_wakeups(void)
+/* Ask a thread on the CPU for an answer, again and again; how long it took. */
+static long ask(const struct sched_param *priority)
 {
-	long before = interrupts("RES") + interrupts("CAL"), took, got;
 	struct timespec start, pause = { .tv_nsec = 2000000 };
-	pthread_t thread;
+	pthread_t thread = start_there(answer, NULL);
 	char byte = 0;
 
-	if (pipe(there) || pipe(back))
-		exit(1);
-	thread = start_there(answer, NULL);
+	if (priority && pthread_setschedparam(thread, SCHED_FIFO, priority))
+		printf("core-check: who is asked waits for its turn\n");
 	clock_gettime(CLOCK_MONOTONIC, &start);
 	for (int i = 0; i < WAKEUPS; i++) {
 		if (write(there[1], &byte, 1) != 1 ||
@@ -246,11 +244,43 @@ static void check_wakeups(void)
 			exit(1);
 		nanosleep(&pause, NULL);
 	}
-	took = msec_since(&start);
 	pthread_join(thread, NULL);
-	got = interrupts("RES") + interrupts("CAL") - before;
+	return msec_since(&start);
+}
+
+/*
+ * Each byte wakes a thread on the CPU, which had gone idle.  If it idles by
+ * MWAIT, no interrupt wakes it.
+ */
+static void check_wakeups(void)
+{
+	long took;
+
+	if (pipe(there) || pipe(back))
+		exit(1);
+	took = ask(NULL);
 	report("wake-ups", took < LATE_MSEC * 10, took, "ms for 80 round trips");
-	report("wake-up-interrupts", got >= WAKEUPS / 4, got, "RES + CAL");
+}
+
+/* Each byte wakes a thread that takes the CPU from one that runs: by an IPI. */
+static void check_preemption(void)
+{
+	long before = interrupts("RES") + interrupts("CAL"), took, got;
+	const struct sched_param first = { .sched_priority = 1 };
+	atomic_ulong count = 0;
+	pthread_t spinner;
+
+	atomic_store(&stop, false);
+	spinner = start_there(spin, &count);
+	while (!atomic_load(&count))
+		sched_yield();
+	took = ask(&first);
+	atomic_store(&stop, true);
+	pthread_join(spinner, NULL);
+	got = interrupts("RES") + interrupts("CAL") - before;
+	report("preemptions", took < LATE_MSEC * 10, took,
+	       "ms for 80 round trips");
+	report("wake-up-interrupts", got >= WAKEUPS / 2, got, "RES + CAL");
 }
 
 int main(int argc, char **argv)
@@ -267,5 +297,6 @@ int main(int argc, char **argv)
 	check_tick();
 	check_calls();
 	check_wakeups();
+	check_preemption();
 	return failed;
 }
