@@ -7,15 +7,18 @@
  * CPUs are lists such as 0,1. On each housekeeping CPU a real-time thread wants
  * to run every millisecond; for each leased CPU one on the first housekeeping
  * CPU has it called (an MSR read: a function call that is waited for). Prints
+ *     begin US          after so many microseconds all threads were ready
  *     tick CPU N GAP    N times, GAP microseconds between two at most
  *     call CPU N GAP    N answers, GAP microseconds for one at most
  * A CPU that never answers leaves no line: the caller must miss it. It must
- * never be slow itself, hence real-time priority. Needs root.
+ * never be slow itself, hence real-time priority; a thread gets that when it
+ * first runs, as an ordinary one, which may take its time. Needs root.
  */
 #define _GNU_SOURCE
 #include <fcntl.h>
 #include <pthread.h>
 #include <sched.h>
+#include <stdatomic.h>
 #include <stdbool.h>
 #include <stdint.h>
 #include <stdio.h>
@@ -42,7 +45,8 @@ struct watch {
 static struct watch watches[MAX_WATCHES];
 static int n_watches;
 static int first_cpu;
-static int64_t end_ns;
+static atomic_int ready;
+static atomic_llong end_ns;     /* 0 as long as not all are ready */
 
 static int64_t now_ns(void)
 {
@@ -66,6 +70,19 @@ static void pin(int cpu)
     }
 }
 
+/* The end of the measurement, which begins when all have come here. */
+static int64_t begin(void)
+{
+    struct timespec pause = { .tv_nsec = TICK_NS };
+    int64_t end;
+
+    ready++;
+    while (!(end = end_ns)) {
+        nanosleep(&pause, NULL);
+    }
+    return end;
+}
+
 static void record(struct watch *w, int64_t since)
 {
     long us = (now_ns() - since) / 1000;
@@ -80,10 +97,11 @@ static void *tick(void *arg)
 {
     struct timespec pause = { .tv_nsec = TICK_NS };
     struct watch *w = arg;
-    int64_t last;
+    int64_t last, end;
 
     pin(w->cpu);
-    for (last = now_ns(); last < end_ns; last = now_ns()) {
+    end = begin();
+    for (last = now_ns(); last < end; last = now_ns()) {
         nanosleep(&pause, NULL);
         record(w, last);
     }
@@ -95,12 +113,14 @@ static void *call(void *arg)
     struct timespec pause = { .tv_nsec = CALL_NS };
     struct watch *w = arg;
     char path[64];
+    int64_t end;
     int fd;
 
     snprintf(path, sizeof(path), "/dev/cpu/%d/msr", w->cpu);
     fd = open(path, O_RDONLY | O_CLOEXEC);
     pin(first_cpu);
-    for (int64_t start = now_ns(); start < end_ns; start = now_ns()) {
+    end = begin();
+    for (int64_t start = now_ns(); start < end; start = now_ns()) {
         uint64_t value;
 
         if (pread(fd, &value, sizeof(value), MSR_TSC) != sizeof(value)) {
@@ -124,6 +144,23 @@ static void add(char *list, bool is_call)
     }
 }
 
+/* Who does not come in time has no line of its own in the end. */
+static void start(int seconds)
+{
+    struct timespec pause = { .tv_nsec = TICK_NS };
+    int64_t from = now_ns();
+
+    for (int i = 0; i < n_watches; i++) {
+        pthread_create(&watches[i].thread, NULL,
+                       watches[i].call ? call : tick, &watches[i]);
+    }
+    while (ready < n_watches && now_ns() - from < PATIENCE_S * 1000000000ll) {
+        nanosleep(&pause, NULL);
+    }
+    printf("begin %lld\n", (long long)(now_ns() - from) / 1000);
+    end_ns = now_ns() + seconds * 1000000000ll;
+}
+
 int main(int argc, char **argv)
 {
     struct timespec limit;
@@ -139,11 +176,7 @@ int main(int argc, char **argv)
         add(argv[3], true);
     }
     mlockall(MCL_CURRENT | MCL_FUTURE);
-    end_ns = now_ns() + atoi(argv[1]) * 1000000000ll;
-    for (int i = 0; i < n_watches; i++) {
-        pthread_create(&watches[i].thread, NULL,
-                       watches[i].call ? call : tick, &watches[i]);
-    }
+    start(atoi(argv[1]));
     clock_gettime(CLOCK_REALTIME, &limit);
     limit.tv_sec += atoi(argv[1]) + PATIENCE_S;
     for (int i = 0; i < n_watches; i++) {
