@@ -3,12 +3,12 @@
 # Runs inside an emulated host that counts instructions: what the host's work on
 # CPUs 0 and 1 costs before CPU 2 is leased, while it is, and afterwards.
 #
-#   ROUNDS  of each operation, the cheapest of which counts  (300)
+#   ROUNDS  of each operation, the cheapest of which counts  (1000)
 
 . /host/tests/inside/lib/tap.sh
 . /host/tests/inside/lib/lease.sh
 
-ROUNDS=${ROUNDS:-300}
+ROUNDS=${ROUNDS:-1000}
 
 measure() { "$FILES/host-cost" "$ROUNDS" >"/tmp/$1"; }
 

@@ -29,6 +29,7 @@
 
 #define MSR_TSC     0x10
 #define PAUSE_US    300
+#define SPREAD_US   127
 
 static int there[2], back[2], msr, timer;
 static atomic_uint word;
@@ -123,8 +124,9 @@ static uint64_t cheapest(void (*work)(void), unsigned pause_us, long rounds)
     while (rounds--) {
         uint64_t begin, took;
 
+        /* Never at the same time after a tick, as far as that matters. */
         if (pause_us)
-            usleep(pause_us);
+            usleep(pause_us + rounds % SPREAD_US);
         begin = __rdtsc();
         work();
         took = __rdtsc() - begin;
