@@ -3,7 +3,7 @@
 # Runs inside an emulated host that counts instructions: what the host's work on
 # CPUs 0 and 1 costs before CPU 2 is leased, while it is, and afterwards.
 #
-#   ROUNDS  of each operation, the cheapest of which counts  (1000)
+#   ROUNDS  of each operation, whose median counts  (1000)
 
 . /host/tests/inside/lib/tap.sh
 . /host/tests/inside/lib/lease.sh
@@ -35,7 +35,7 @@ while read -r operation may_cost; do
 done <<-END
 	syscall 0
 	switch 40
-	wake 20
-	call 100
+	wake 10
+	call 60
 	timer 12
 END
